@@ -1,0 +1,8 @@
+//! Mainstay keeps Dask collections in cluster memory, as a Kubernetes resource says.
+//!
+//! `dask`, `engine` and `wire` decide and encode without I/O and compile without the feature `operator`;
+//! the other modules connect them to sockets, to Kubernetes and to people. ARCHITECTURE.md has the map.
+
+pub mod dask;
+pub mod engine;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! Bytes to Dask messages and back.
