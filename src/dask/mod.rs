@@ -5,10 +5,12 @@
 mod key;
 mod priority;
 mod run_spec;
+mod serialized;
 
 pub use key::{KeyError, TaskKey, key_split};
 pub use priority::Priority;
 pub use run_spec::RunSpec;
+pub use serialized::Serialized;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,0 +1,41 @@
+//! What is asked for: tasks, their dependencies, and what the source said of single tasks.
+
+use crate::dask::{RunSpec, TaskKey};
+use crate::engine::Resources;
+
+/// The tasks of one collection's revision, or of one Client's `update-graph`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Graph {
+    pub tasks: Vec<GraphTask>,
+    /// What `GraphTask::annotations` points into.
+    pub annotations: Vec<Annotations>,
+}
+
+/// One task as the builder lowered it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GraphTask {
+    pub key: TaskKey,
+    /// Keys of this graph, or keys that the engine knows already.
+    pub dependencies: Vec<TaskKey>,
+    /// The place that `dask.order` gave it.
+    pub order: i64,
+    /// Whether it reads data in (`data_producer` in Dask): such tasks are queued, not piled on workers.
+    pub data_producer: bool,
+    pub actor: bool,
+    /// Index into `Graph::annotations`.
+    pub annotations: Option<u32>,
+    pub run_spec: RunSpec,
+}
+
+/// What `dask.annotate` or an inline task's own fields say; overrides the requirements of the whole graph.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Annotations {
+    pub retries: Option<u32>,
+    pub priority: Option<f64>,
+    /// Worker names, host names or addresses.
+    pub workers: Option<Vec<String>>,
+    pub allow_other_workers: Option<bool>,
+    pub resources: Option<Resources>,
+    /// The worker's executor to run in: `default`, `offload`, `actor` or one of its own.
+    pub executor: Option<String>,
+}

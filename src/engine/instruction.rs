@@ -1,0 +1,89 @@
+//! What an engine wants done.
+
+use bytes::Bytes;
+
+use crate::dask::{Priority, RunSpec, TaskKey, WorkerAddress};
+use crate::engine::{ClientId, CollectionId, Exception, Resources, RunId, WorkerId};
+
+/// One thing to do; a list of them answers each stimulus, to be carried out in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Instruction {
+    ComputeTask {
+        worker: WorkerId,
+        task: Box<ComputeTask>,
+    },
+    FreeKeys {
+        worker: WorkerId,
+        keys: Vec<TaskKey>,
+    },
+    /// Fetch these from the workers named.
+    AcquireReplicas {
+        worker: WorkerId,
+        replicas: Vec<(TaskKey, u64, Vec<WorkerAddress>)>,
+    },
+    RemoveReplicas {
+        worker: WorkerId,
+        keys: Vec<TaskKey>,
+    },
+    /// Give back a task that has not started.
+    StealRequest {
+        worker: WorkerId,
+        key: TaskKey,
+    },
+    RefreshWhoHas {
+        worker: WorkerId,
+        who_has: Vec<(TaskKey, Vec<WorkerAddress>)>,
+    },
+    /// Another worker is gone: forget its replicas.
+    RemoveWorker {
+        worker: WorkerId,
+        gone: WorkerAddress,
+    },
+
+    KeyInMemory {
+        client: ClientId,
+        key: TaskKey,
+        type_pickle: Bytes,
+    },
+    TaskErred {
+        client: ClientId,
+        key: TaskKey,
+        exception: Exception,
+    },
+    LostData {
+        client: ClientId,
+        key: TaskKey,
+    },
+    CancelledKeys {
+        client: ClientId,
+        keys: Vec<TaskKey>,
+        reason: String,
+    },
+    TaskRetried {
+        client: ClientId,
+        key: TaskKey,
+    },
+
+    /// The summary of this collection is different now; at most once a stimulus.
+    CollectionChanged {
+        collection: CollectionId,
+    },
+    /// Nothing holds keys of this removed collection any more.
+    CollectionReleased {
+        collection: CollectionId,
+    },
+}
+
+/// Run a task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ComputeTask {
+    pub key: TaskKey,
+    pub run_id: RunId,
+    /// For each dependency its size and who holds it; never an empty list of holders.
+    pub dependencies: Vec<(TaskKey, u64, Vec<WorkerAddress>)>,
+    pub priority: Priority,
+    pub run_spec: RunSpec,
+    pub resources: Resources,
+    pub actor: bool,
+    pub executor: Option<String>,
+}

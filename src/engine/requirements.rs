@@ -1,0 +1,169 @@
+//! Under which conditions tasks run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use thiserror::Error;
+
+/// What `persist` was asked with, for every task of a graph that does not say otherwise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Requirements {
+    /// Which workers may run the tasks; `None` allows all.
+    pub workers: Option<WorkerSelector>,
+    /// Prefer `workers` instead of requiring them. Never loosens `resources`.
+    pub allow_other_workers: bool,
+    /// What each task takes from its worker while it runs.
+    pub resources: Resources,
+    /// How often a failed task is run again.
+    pub retries: u32,
+    /// Higher runs first.
+    pub priority: f64,
+    /// Graphs that arrive within this time of the last one share its generation.
+    pub fifo_timeout_ms: u64,
+}
+
+impl Default for Requirements {
+    fn default() -> Self {
+        Self {
+            workers: None,
+            allow_other_workers: false,
+            resources: Resources::default(),
+            retries: 0,
+            priority: 0.0,
+            fifo_timeout_ms: 60_000,
+        }
+    }
+}
+
+/// Selects workers by the labels of their pods and by name; evaluated whenever a task is placed.
+///
+/// Labels and names must both match when both are given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerSelector {
+    pub match_labels: BTreeMap<String, String>,
+    pub match_expressions: Vec<LabelExpression>,
+    /// Pod names, worker names, hosts or addresses; empty means any.
+    pub names: Vec<String>,
+}
+
+/// One requirement on a label, as in Kubernetes' label selectors.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LabelExpression {
+    pub key: String,
+    pub operator: Operator,
+    pub values: Vec<String>,
+}
+
+/// How a label expression compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operator {
+    In,
+    NotIn,
+    Exists,
+    DoesNotExist,
+}
+
+/// Amounts of abstract resources: `GPU: 2`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Resources(pub BTreeMap<String, Amount>);
+
+/// An amount of a resource in millionths, so that sums of fractions are exact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Amount(u64);
+
+/// Why a number is no amount of a resource.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum AmountError {
+    #[error("found {found}, but an amount is a number from 0 to {max}", max = Amount::MAX.as_f64())]
+    OutOfRange { found: f64 },
+}
+
+impl Amount {
+    const MILLIONTHS: f64 = 1e6;
+    /// Larger amounts would lose exactness on the wire, where they are floats.
+    pub const MAX: Self = Self(1_000_000_000_000_000_000);
+
+    /// Rounds to the nearest millionth.
+    ///
+    /// # Errors
+    /// When the number is negative, too large or not a number.
+    pub fn from_f64(number: f64) -> Result<Self, AmountError> {
+        let millionths = (number * Self::MILLIONTHS).round();
+        if !(0.0..=Self::MAX.0 as f64).contains(&millionths) {
+            return Err(AmountError::OutOfRange { found: number });
+        }
+        Ok(Self(millionths as u64))
+    }
+
+    pub const fn as_f64(self) -> f64 {
+        self.0 as f64 / Self::MILLIONTHS
+    }
+
+    pub fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+
+    #[must_use]
+    pub fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    #[must_use]
+    pub fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.as_f64())
+    }
+}
+
+impl Resources {
+    pub fn is_empty(&self) -> bool {
+        self.0.values().all(|amount| amount.is_zero())
+    }
+
+    pub fn get(&self, name: &str) -> Amount {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Amount)> {
+        self.0.iter().map(|(name, amount)| (name.as_str(), *amount))
+    }
+
+    /// Whether `self` has at least what `needed` asks of every resource.
+    pub fn covers(&self, needed: &Self) -> bool {
+        needed.iter().all(|(name, amount)| self.get(name) >= amount)
+    }
+}
+
+impl fmt::Display for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, amount)) in self.iter().enumerate() {
+            write!(f, "{}{name}: {amount}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fractions_of_a_resource_add_up_exactly() {
+        let tenth = Amount::from_f64(0.1).unwrap();
+        let sum = tenth.saturating_add(tenth).saturating_add(tenth);
+        assert_eq!(sum, Amount::from_f64(0.3).unwrap());
+        assert_eq!(sum.to_string(), "0.3");
+    }
+
+    #[test]
+    fn what_is_no_amount_is_refused() {
+        for number in [-1.0, f64::NAN, f64::INFINITY, 1e13] {
+            assert!(Amount::from_f64(number).is_err(), "{number}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What can happen to an engine.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::dask::{Serialized, TaskKey, WorkerAddress};
+use crate::engine::{Graph, Requirements, Resources};
+
+/// Milliseconds since the engine started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Millis(pub u64);
+
+/// One registration of a worker. An address that registers again is another worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(pub u32);
+
+/// One connection of a Client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub u32);
+
+/// One `PersistedCollection`; a re-created one of the same name has another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CollectionId(pub u32);
+
+/// One assignment of a task to a worker. A worker repeats it in its answer, so stale answers are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(pub u64);
+
+/// What is known of a worker from its registration and its pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerProfile {
+    pub address: WorkerAddress,
+    /// What `--name` says; the pod's name in a cluster.
+    pub name: String,
+    /// The pod it runs in, in a cluster.
+    pub pod: Option<String>,
+    pub nthreads: u32,
+    pub memory_limit: Option<u64>,
+    /// All that its tasks may take together.
+    pub resources: Resources,
+    /// The labels of its pod.
+    pub labels: BTreeMap<String, String>,
+    /// Reserved for building: takes no tasks.
+    pub builder: bool,
+}
+
+/// Whether a worker takes tasks, in its own words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerStatus {
+    /// Registered, but not yet ready for tasks.
+    Init,
+    Running,
+    /// Above its memory threshold: starts no task and fetches nothing.
+    Paused,
+    /// Finishes what runs and takes nothing else.
+    ClosingGracefully,
+    Closing,
+}
+
+/// Why a task failed for good, or once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    pub exception: Exception,
+    /// One line: `ValueError: bad row 7`. Cut and cleaned where it came in.
+    pub exception_text: String,
+    pub traceback_text: String,
+}
+
+/// An exception for Clients.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Exception {
+    /// Raised by the task; goes to Clients as the worker sent it.
+    Raised { exception: Serialized, traceback: Option<Serialized> },
+    /// The workers that ran the task died too often (`distributed.scheduler.KilledWorker`).
+    KilledWorker { last_worker: WorkerAddress, allowed_failures: u32 },
+    /// The worker that held the actor is gone.
+    ActorLost { worker: WorkerAddress },
+    /// The graph cannot be run as it is: the text says why.
+    Refused { message: String },
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stimulus {
+    WorkerJoined {
+        worker: WorkerId,
+        profile: WorkerProfile,
+    },
+    WorkerStatusChanged {
+        worker: WorkerId,
+        status: WorkerStatus,
+    },
+    /// The pod's labels or resources are different now.
+    WorkerChanged {
+        worker: WorkerId,
+        labels: BTreeMap<String, String>,
+        resources: Resources,
+        builder: bool,
+    },
+    WorkerHeartbeat {
+        worker: WorkerId,
+        memory: u64,
+        bandwidth: Option<f64>,
+        executing: Vec<TaskKey>,
+    },
+    /// The comm ended. `expected` when the worker had said so or was told to: then no task is blamed.
+    WorkerLeft {
+        worker: WorkerId,
+        expected: bool,
+    },
+
+    TaskFinished {
+        worker: WorkerId,
+        key: TaskKey,
+        run_id: RunId,
+        nbytes: u64,
+        typename: String,
+        type_pickle: Bytes,
+        compute_ms: Option<f64>,
+    },
+    TaskErred {
+        worker: WorkerId,
+        key: TaskKey,
+        run_id: RunId,
+        failure: Failure,
+    },
+    /// The task raised `Reschedule`, or its worker is closing.
+    Reschedule {
+        worker: WorkerId,
+        key: TaskKey,
+    },
+    /// The task seceded: it runs on without its thread.
+    LongRunning {
+        worker: WorkerId,
+        key: TaskKey,
+        run_id: RunId,
+        compute_ms: Option<f64>,
+    },
+    /// The worker dropped a replica (also the echo of what it was told).
+    ReleaseWorkerData {
+        worker: WorkerId,
+        key: TaskKey,
+    },
+    /// The worker fetched replicas.
+    AddKeys {
+        worker: WorkerId,
+        keys: Vec<TaskKey>,
+    },
+    RequestRefreshWhoHas {
+        worker: WorkerId,
+        keys: Vec<TaskKey>,
+    },
+    /// `state` is the task's state on the worker, `None` when it does not know the task.
+    StealResponse {
+        worker: WorkerId,
+        key: TaskKey,
+        state: Option<String>,
+    },
+
+    /// A revision of a collection was built; replaces the one before. Outputs are (name, keys).
+    CollectionBuilt {
+        collection: CollectionId,
+        graph: Graph,
+        outputs: Vec<(String, Vec<TaskKey>)>,
+        requirements: Requirements,
+    },
+    /// Priority, retries, workers or resources are different now.
+    CollectionChanged {
+        collection: CollectionId,
+        requirements: Requirements,
+    },
+    CollectionRemoved {
+        collection: CollectionId,
+    },
+
+    /// A Client's `update-graph`, lowered.
+    UpdateGraph {
+        client: ClientId,
+        graph: Graph,
+        wanted: Vec<TaskKey>,
+        requirements: Requirements,
+        submitting_task: Option<TaskKey>,
+    },
+    ClientDesiresKeys {
+        client: ClientId,
+        keys: Vec<TaskKey>,
+    },
+    ClientReleasesKeys {
+        client: ClientId,
+        keys: Vec<TaskKey>,
+    },
+    CancelKeys {
+        client: ClientId,
+        keys: Vec<TaskKey>,
+        force: bool,
+    },
+    RetryKeys {
+        keys: Vec<TaskKey>,
+    },
+    /// Data that a Client or `scatter` put on workers: it has no task and cannot be recomputed.
+    DataScattered {
+        client: ClientId,
+        key: TaskKey,
+        nbytes: u64,
+        typename: String,
+        workers: Vec<WorkerId>,
+    },
+    ClientLeft {
+        client: ClientId,
+    },
+
+    /// The time that `next_timeout` named has come.
+    Timeout,
+}

@@ -1,0 +1,102 @@
+//! What an engine tells of one collection.
+
+use crate::dask::{TaskKey, WorkerAddress};
+use crate::engine::{Resources, WorkerSelector};
+
+/// The state of one collection; bounded in size whatever the graph's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Summary {
+    pub tasks: TaskCounts,
+    pub retries: RetrySummary,
+    pub user_priority: f64,
+    pub generation: u64,
+    /// All bytes of output keys in memory, one replica each.
+    pub nbytes: u64,
+    pub outputs: Vec<OutputSummary>,
+    /// The workers that hold most of the collection's keys, at most `SUMMARY_WORKERS_MAX`.
+    pub workers: Vec<WorkerShare>,
+    pub workers_total: usize,
+    /// The first failures, at most `SUMMARY_FAILURES_MAX`.
+    pub failures: Vec<FailureSummary>,
+    /// Workers that satisfy the collection's own selector and resources, and all running workers.
+    pub workers_matching: usize,
+    pub workers_running: usize,
+    /// Why tasks are in `no-worker`, for the requirement that holds back most of them.
+    pub unrunnable: Option<Unrunnable>,
+    /// How often an output key that was in memory was lost.
+    pub losses: u64,
+}
+
+/// Tasks by state, as in Dask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskCounts {
+    pub total: u64,
+    pub released: u64,
+    pub waiting: u64,
+    pub no_worker: u64,
+    pub queued: u64,
+    pub processing: u64,
+    pub memory: u64,
+    pub erred: u64,
+    /// Tasks whose work is done: in memory, or released after they ran and not needed again.
+    pub done: u64,
+}
+
+/// What was run again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetrySummary {
+    pub limit: u32,
+    /// Runs repeated after an exception.
+    pub used: u64,
+    /// Tasks that failed with no retry left.
+    pub exhausted: u64,
+    /// Runs repeated because the worker was lost.
+    pub worker_lost: u64,
+}
+
+/// How much of one output is in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutputSummary {
+    pub name: String,
+    pub keys: u64,
+    pub in_memory: u64,
+    pub erred: u64,
+    pub nbytes: u64,
+}
+
+/// What one worker holds of a collection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerShare {
+    pub address: WorkerAddress,
+    pub name: String,
+    pub pod: Option<String>,
+    /// Keys in memory and tasks processing there.
+    pub tasks: u64,
+    pub nbytes: u64,
+}
+
+/// A task that failed for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailureSummary {
+    pub key: TaskKey,
+    pub exception_text: String,
+    pub traceback_text: String,
+    pub attempts: u32,
+    /// The name of the worker it failed on last.
+    pub worker: String,
+}
+
+/// A requirement that no running worker meets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unrunnable {
+    pub tasks: u64,
+    pub example: TaskKey,
+    pub workers: Option<WorkerSelector>,
+    pub resources: Resources,
+    /// Running workers that the selector alone allows.
+    pub workers_selected: usize,
+    /// The resource that is missing, and the worker that has most of it: (resource, worker name, what it has).
+    pub nearest: Option<(String, String, crate::engine::Amount)>,
+    /// How many running workers there are at all.
+    pub workers_running: usize,
+}
