@@ -6,3 +6,6 @@
 pub mod dask;
 pub mod engine;
 pub mod wire;
+
+#[cfg(feature = "operator")]
+pub mod server;

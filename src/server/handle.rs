@@ -1,0 +1,118 @@
+//! What the controller and local mode ask of a namespace's server, and what it tells them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::mpsc;
+
+use crate::engine::{Requirements, Summary};
+use crate::server::build_request::BuildRequest;
+
+/// One collection as it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CollectionRequest {
+    /// Identifies the object; a re-created one of the same name has another.
+    pub uid: String,
+    pub name: String,
+    /// `metadata.generation` of the spec this was made from.
+    pub generation: i64,
+    /// Equal revisions have equal graphs: a request of the same revision does not build again.
+    pub revision: String,
+    pub build: Arc<BuildRequest>,
+    pub requirements: Requirements,
+}
+
+/// What the server makes of one collection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The generation and revision of the last request taken.
+    pub generation: i64,
+    pub revision: String,
+    pub stage: Stage,
+    /// The engine's view, once a graph was accepted (also while a newer revision is built).
+    pub summary: Option<Summary>,
+    pub outputs: Vec<OutputInfo>,
+}
+
+/// How far a collection's graph has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// No running worker may build it.
+    WaitingForWorker,
+    /// An input is not there or not built yet: the text names it.
+    WaitingForInput {
+        input: String,
+    },
+    Building {
+        worker: String,
+    },
+    BuildFailed(BuildError),
+    /// The engine has the graph.
+    Accepted,
+}
+
+/// Why a source gives no graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildError {
+    /// `SyntaxError`, `Raised`, `NameNotDefined`, … as the builder names it.
+    pub kind: String,
+    pub message: String,
+    pub traceback: Option<String>,
+    /// The line of the source.
+    pub line: Option<u32>,
+}
+
+/// What is known of one output beside its keys' states.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputInfo {
+    pub name: String,
+    /// `DataFrame`, `Array`, `int`, …
+    pub type_name: String,
+    pub keys: u64,
+}
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Apply(CollectionRequest),
+    Remove {
+        uid: String,
+    },
+    /// Facts about pods changed: look again at every registered worker.
+    WorkersChanged,
+}
+
+pub(crate) type Reports = Arc<RwLock<BTreeMap<String, Arc<Report>>>>;
+
+/// A way to one namespace's server; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) reports: Reports,
+}
+
+impl Handle {
+    /// Makes the server keep this collection as it says. Idempotent.
+    pub fn apply(&self, request: CollectionRequest) {
+        self.send(Command::Apply(request));
+    }
+
+    /// Lets a collection go and frees what only it held; its report disappears when that is done. Idempotent.
+    pub fn remove(&self, uid: &str) {
+        self.send(Command::Remove { uid: uid.to_owned() });
+    }
+
+    /// Makes the server look again at the pods of its workers.
+    pub fn workers_changed(&self) {
+        self.send(Command::WorkersChanged);
+    }
+
+    /// What the server makes of a collection; `None` when it does not know it (any more).
+    pub fn report(&self, uid: &str) -> Option<Arc<Report>> {
+        self.reports.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+    }
+
+    fn send(&self, command: Command) {
+        // A server that has ended has no reports either: whoever asks sees that.
+        let _ = self.commands.send(command);
+    }
+}
