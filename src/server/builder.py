@@ -1,0 +1,706 @@
+"""The part of Mainstay that runs in Python: on a stock Dask worker, to turn sources into task graphs.
+
+Mainstay never unpickles anything, so whatever needs Python happens here: a PersistedCollection's source becomes
+keys, dependencies and one opaque pickle a task (`build`), and so does the graph that a Client submits (`lower`).
+The file is not installed anywhere. Mainstay sends its text to a worker through the worker's RPC `run_coroutine`
+(src/server/builder.rs assembles that call), whose `function` is a pickle that evaluates to `serve`:
+
+    {"op": "run_coroutine", "function": <pickle of serve>, "args": <pickle of (operation, request)>, "wait": true}
+    -> {"status": "OK", "result": <Serialized: family dask, bytes: one msgpack document>}
+
+`run_coroutine` and not an actor or a task: it takes no task's thread, needs no key in the engine, and ends with its
+answer. The work runs in a thread of its own, so neither the worker's event loop nor its tasks wait for it; a source
+that computes (`.compute()`, `len(frame)`, `set_index`) does so through the worker's own Client.
+
+The request of `build` is a msgpack map:
+    kind                "python" | "entrypoint" | "tasks"
+    name                of the collection, for tracebacks
+    label               a text unique to the object, which makes the keys of inline tasks unique (kind tasks)
+    source              the text (kind python)
+    callable, args, kwargs                          (kind entrypoint)
+    tasks               [{key, call, args, kwargs, retries, priority, resources, workers, allowOtherWorkers, actor}]
+    parameters          `params` in the source
+    inputs              {variable: [header, frames]}, another collection's output as this one's document had it
+    collections         the names to persist
+    optimize_graph, optimize_options, actors {all, tasks}
+    limits              {tasks, bytes}, optional
+The request of `lower`: expr [header, frames], keys, annotations (a pickle), internal_priority ([[key, int]] or nil),
+actors (nil, bool or keys), limits.
+
+The document: version, then either `error` {kind, message, traceback, line, exception} or
+    keys                every key: first those of the tasks, in their order, then those made elsewhere
+    tasks               [[dependencies, order, data_producer, actor, annotation, run spec, name]], one for each key:
+                        dependencies index `keys`, annotation indexes `annotations` or is nil, the run spec is a
+                        pickle, name is the manifest's key of an inline task or nil
+    annotations         [{retries, priority, workers, allow_other_workers, resources, executor}]
+    outputs             [{name, type, keys (indices), header, frames, npartitions}], empty for `lower`
+    statistics          {phase: seconds}
+"""
+
+import asyncio
+import contextvars
+import difflib
+import graphlib
+import importlib
+import inspect
+import linecache
+import operator
+import pickle
+import pkgutil
+import sys
+import threading
+import time
+import traceback
+
+import cloudpickle
+import dask
+import msgpack
+from dask._task_spec import Alias, DataNode, Dict, List, Task, TaskRef, convert_legacy_graph, parse_input
+from dask.base import collections_to_expr, tokenize, unpack_collections
+from dask.core import flatten
+from dask.utils import apply
+from distributed.protocol import serialize
+from distributed.protocol.pickle import dumps
+from distributed.protocol.serialize import merge_and_deserialize
+
+VERSION = 1
+FILE = "<mainstay builder>"
+MESSAGE_CHARACTERS_MAX = 2_000
+TRACEBACK_CHARACTERS_MAX = 16_000
+ANNOTATIONS = ("retries", "priority", "workers", "allow_other_workers", "resources", "executor")
+
+# Peer-to-peer shuffles need a plugin in the scheduler, and a process without a Client would fall back to shuffling
+# through its own disk.
+dask.config.set({"dataframe.shuffle.method": "tasks", "array.rechunk.method": "tasks"})
+
+
+async def serve(operation, request, dask_worker=None):
+    """Answers one request; the entry point of the worker's RPC."""
+    loop = asyncio.get_running_loop()
+    answer = loop.create_future()
+
+    def settle(document):
+        if not answer.done():
+            answer.set_result(document)
+
+    def work():
+        document = respond(operation, request)
+        loop.call_soon_threadsafe(settle, document)
+
+    # The context tells `get_client()` in a source which worker it is on. A daemon, because a source that never ends
+    # must not keep the worker from exiting.
+    thread = threading.Thread(
+        target=contextvars.copy_context().run, args=(work,), name=f"mainstay-{operation}", daemon=True
+    )
+    thread.start()
+    return await answer
+
+
+def respond(operation, request):
+    """One request in, one document out, whatever happens."""
+    filename = None
+    try:
+        request = msgpack.unpackb(request, use_list=operation == "build", strict_map_key=False)
+        filename = f"{request.get('name') or 'source'}.py"
+        answer = {"build": build, "lower": lower}[operation](request)
+        return msgpack.packb({"version": VERSION, **answer}, default=plain)
+    except BaseException as error:  # a source may raise SystemExit too
+        return msgpack.packb({"version": VERSION, "error": describe(error, filename)}, default=plain)
+
+
+class Refused(Exception):
+    """A request that cannot be met, with the kind of reason; `__cause__` is what Python had to say."""
+
+    def __init__(self, kind, message):
+        super().__init__(message)
+        self.kind = kind
+
+
+# ---- build
+
+
+def build(request):
+    """The graph of a PersistedCollection."""
+    clock = Clock()
+    inputs = {variable: merge_and_deserialize(*data) for variable, data in (request.get("inputs") or {}).items()}
+    names = request.get("collections") or []
+    if request["kind"] == "tasks":
+        graph = graph_of_tasks(request["tasks"], request["label"], names, inputs)
+        clock.phase("evaluate")
+    else:
+        evaluate = {"python": run_source, "entrypoint": call_entrypoint}[request["kind"]]
+        values = evaluate(request, names, inputs)
+        clock.phase("evaluate")
+        graph = Graph()
+        graph.add_values(values, request.get("optimize_graph", True), request.get("optimize_options") or {})
+        clock.phase("optimize")
+    graph.choose_actors(request.get("actors") or {})
+    return document(graph, clock, request.get("limits") or {})
+
+
+def run_source(request, names, inputs):
+    """Runs a Python source and takes the named variables."""
+    filename, source = f"{request['name']}.py", request["source"]
+    # Tracebacks show the lines, and so do `inspect.getsource` and what is built on it.
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    # As in a script: what is defined here is pickled by value, since no other process can import it.
+    namespace = {"__name__": "__main__", "__file__": filename, "params": request.get("parameters") or {}, **inputs}
+    try:
+        exec(compile(source, filename, "exec", dont_inherit=True), namespace)
+    except ImportError as error:
+        raise import_failed(error) from error
+    defined = [name for name, value in namespace.items() if not name.startswith("_") and not inspect.ismodule(value)]
+    defined = [name for name in defined if name != "params" or name in names]
+    return take(names, {name: namespace[name] for name in defined}, "the source")
+
+
+def call_entrypoint(request, names, inputs):
+    """Imports a function of the worker's image, calls it, and takes the named results."""
+    function = resolve(request["callable"])
+    kwargs = {**(request.get("kwargs") or {}), **inputs}
+    if request.get("parameters"):
+        kwargs["params"] = request["parameters"]
+    for name in kwargs:
+        if name not in (request.get("kwargs") or {}) and not accepts(function, name):
+            what = "`parameters`" if name == "params" else f"the input `{name}`"
+            raise Refused("BadOption", f"`{request['callable']}` has no argument `{name}`, so {what} would be ignored")
+    try:
+        result = function(*(request.get("args") or ()), **kwargs)
+    except ImportError as error:
+        raise import_failed(error) from error
+    if isinstance(result, dict) and (not names or set(names) & set(result)):
+        return take(names or list(result), result, f"the result of `{request['callable']}`")
+    if isinstance(result, (tuple, list)) and len(names) == len(result) and len(names) != 1:
+        return dict(zip(names, result))
+    if len(names) == 1:
+        return {names[0]: result}
+    raise Refused(
+        "NameNotDefined",
+        f"`{request['callable']}` returned {describe_type(result)}, and `collections` names {len(names)}: it should "
+        "return a dict of name to collection, or as many collections as are named",
+    )
+
+
+def take(names, values, where):
+    """The named values, or a message that helps to find the right name."""
+    shown = ", ".join(sorted(str(name) for name in values)[:20]) or "nothing"
+    if not names:
+        raise Refused("NameNotDefined", f"`collections` names nothing to persist; {where} defines: {shown}")
+    for name in names:
+        if name not in values:
+            hint = close_to(name, values)
+            raise Refused("NameNotDefined", f"{where} does not define `{name}`{hint}; it defines: {shown}")
+    return {name: values[name] for name in names}
+
+
+def resolve(path):
+    """The object that `module:name` means."""
+    module_name, _, attribute = path.partition(":")
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise import_failed(error) from error
+    try:
+        function = operator.attrgetter(attribute)(module)
+    except AttributeError as error:
+        hint = close_to(attribute, dir(module))
+        raise Refused("CallableNotFound", f"the module `{module_name}` has no `{attribute}`{hint}") from None
+    if not callable(function):
+        raise Refused("CallableNotFound", f"`{path}` is {describe_type(function)}, not a function")
+    return function
+
+
+def accepts(function, name):
+    """Whether a function can be called with this keyword."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return True
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return takes_any or name in parameters
+
+
+def import_failed(error):
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return Refused("ImportFailed", f"the worker image has no module `{error.name}`")
+    return Refused("ImportFailed", f"an import failed on the worker: {error}")
+
+
+# ---- graphs
+
+
+class Graph:
+    """Tasks by key, with what is to be kept of them."""
+
+    def __init__(self):
+        self.raw = {}
+        self.annotations = {}
+        self.outputs = []
+        self.actors = set()
+        self.names = {}
+        self.order = None
+
+    def add_values(self, values, optimize, options):
+        """Adds Dask collections, containers of them and plain values, optimised together so that they share tasks."""
+        parts = {}
+        for name, value in values.items():
+            parts[name] = ([value], None) if dask.is_dask_collection(value) else unpack_collections(value)
+        rebuilt = self.add_collections([part for found, _ in parts.values() for part in found], optimize, options)
+        for name, value in values.items():
+            found, repack = parts[name]
+            results = [rebuilt[id(part)] for part in found]
+            keys = [key for result in results for key in result[1]]
+            if not found:
+                self.add_plain_value(name, value)
+            elif repack is None:
+                self.add_output(name, value, results[0][0], keys)
+            else:
+                self.add_output(name, value, repack([result[0] for result in results])[0], keys)
+
+    def add_collections(self, collections, optimize, options):
+        """Adds the tasks; gives by `id` each collection as its futures, and its keys."""
+        from dask._expr import HLGExpr
+
+        expressions, legacy = {}, {}
+        for part in collections:
+            expression = collections_to_expr([part], optimize).operands[0]
+            (legacy if isinstance(expression, HLGExpr) else expressions)[id(part)] = part
+        unused = set(options)
+        rebuilt = {}
+        if expressions:
+            unused.discard("fuse")
+            rebuilt |= self.add_expressions(expressions, optimize and options.get("fuse", True))
+        groups = []  # optimisers are compared, not hashed: they may be bound to anything
+        for part in legacy.values():
+            optimizer = getattr(part, "__dask_optimize__", None) if optimize else None
+            group = next((members for other, members in groups if other == optimizer), None)
+            group.append(part) if group else groups.append((optimizer, [part]))
+        for optimizer, members in groups:
+            taken = {name: options[name] for name in options if optimizer and name in named_options(optimizer)}
+            unused -= set(taken)
+            rebuilt |= self.add_legacy(members, optimizer, taken)
+        if unused:
+            names = ", ".join(f"`{name}`" for name in sorted(unused))
+            raise Refused("BadOption", f"no optimisation of these collections takes the option {names}")
+        return rebuilt
+
+    def add_expressions(self, collections, fuse):
+        """Collections made of expressions, such as dataframes."""
+        from dask._collections import new_collection
+        from dask._expr import CompositeExpr
+        from dask.base import _rebuild_composite_collection
+
+        expression = collections_to_expr(list(collections.values())).optimize()
+        if fuse and any("dask.dataframe" in type(operand).__module__ for operand in expression.operands):
+            from dask.dataframe.dask_expr._expr import optimize_blockwise_fusion
+
+            expression = optimize_blockwise_fusion(expression)
+        self.raw.update(expression.__dask_graph__())
+        for name, by_key in (expression.__dask_annotations__() or {}).items():
+            self.annotate(name, by_key)
+        rebuilt = {}
+        for (identity, part), operand, keys in zip(
+            collections.items(), expression.operands, expression.__dask_keys__(), strict=True
+        ):
+            keys = list(flatten(keys))
+            futures = {key: future(key) for key in keys}
+            if isinstance(operand, CompositeExpr):
+                result = _rebuild_composite_collection(part, operand, futures, cull_to_child_keys=True)
+            else:
+                # Optimisation may change the number of partitions, so the optimised collection is the one to rebuild.
+                optimized = new_collection(operand)
+                rebuild, state = (optimized if type(optimized) is type(part) else part).__dask_postpersist__()
+                result = rebuild(futures, *state)
+            rebuilt[identity] = (result, keys)
+        return rebuilt
+
+    def add_legacy(self, collections, optimizer, options):
+        """Collections that hold a graph, such as arrays, bags and delayed values, of one optimiser."""
+        from dask.highlevelgraph import HighLevelGraph
+
+        graphs = []
+        for part in collections:
+            graph = part.__dask_graph__()
+            if not isinstance(graph, HighLevelGraph):
+                graph = HighLevelGraph.from_collections(str(id(part)), graph, dependencies=())
+            graphs.append(graph)
+        graph = HighLevelGraph.merge(*graphs)
+        keys = [part.__dask_keys__() for part in collections]
+        annotated = any(layer.annotations for layer in graph.layers.values())
+        if optimizer is not None:
+            optimized = optimizer(graph, keys, **options)
+            if annotated and not isinstance(optimized, HighLevelGraph):
+                # Fusing single tasks would lose the annotations, which may be requirements.
+                optimized = graph.cull(set(flatten(keys)))
+            graph = optimized
+        for layer in graph.layers.values() if annotated else ():
+            for name, value in (layer.annotations or {}).items():
+                self.annotate(name, {key: value(key) if callable(value) else value for key in layer})
+        self.raw.update(graph)
+        rebuilt = {}
+        for part in collections:
+            part_keys = list(flatten(part.__dask_keys__()))
+            rebuild, state = part.__dask_postpersist__()
+            rebuilt[id(part)] = (rebuild({key: future(key) for key in part_keys}, *state), part_keys)
+        return rebuilt
+
+    def add_plain_value(self, name, value):
+        """A value that is no Dask collection: one key that holds it, read as a Delayed."""
+        key = f"{name}-{tokenize(value)}"
+        self.raw[key] = DataNode(key, value)
+        self.add_output(name, value, delayed(key), [key])
+
+    def add_output(self, name, value, rebuilt, keys):
+        self.outputs.append((name, describe_type(value), rebuilt, list(dict.fromkeys(keys))))
+
+    def annotate(self, name, by_key):
+        if name in ANNOTATIONS:
+            for key, value in by_key.items():
+                if value is not None:
+                    self.annotations.setdefault(key, {})[name] = value
+
+    def choose_actors(self, actors):
+        """Marks the tasks that become actors: those of outputs, keys, or prefixes of keys by name."""
+        wanted = {key for output in self.outputs for key in output[3]}
+        if actors.get("all"):
+            self.actors |= wanted
+        for name, chosen in (actors.get("tasks") or {}).items():
+            keys = {key for output in self.outputs if output[0] == name for key in output[3]}
+            keys |= {key for key in self.raw if name in (key, str(key), self.names.get(key))}
+            keys = keys or {key for key in self.raw if dask.utils.key_split(key) == name}
+            if not keys:
+                raise Refused("UnknownReference", f"`actors` names `{name}`, which is no collection and no task")
+            self.actors = self.actors | keys if chosen else self.actors - keys
+
+
+def named_options(optimizer):
+    """The names of an optimisation's own options."""
+    try:
+        parameters = inspect.signature(optimizer).parameters.values()
+    except (TypeError, ValueError):
+        return set()
+    return {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD} - {"dsk", "keys"}
+
+
+def future(key):
+    """A reference to a key's result, which a Client binds to itself when it reads it."""
+    from distributed import Future
+
+    return Future(key)
+
+
+def delayed(key):
+    from dask.delayed import Delayed
+
+    return Delayed(key, {key: future(key)})
+
+
+# ---- inline tasks
+
+
+def graph_of_tasks(tasks, label, names, inputs):
+    """The graph of tasks that a manifest spells out; their functions are imported where and when they run."""
+    graph = Graph()
+    by_key = {}
+    for task in tasks:
+        if task["key"] in by_key:
+            raise Refused("DuplicateKey", f"two tasks have the key `{task['key']}`")
+        by_key[task["key"]] = task
+    needs = {key: references([task.get("args"), task.get("kwargs")], "task") for key, task in by_key.items()}
+    for key, needed in needs.items():
+        for name in needed - set(by_key):
+            raise Refused("UnknownReference", f"the task `{key}` needs `{name}`, which is no task")
+    try:
+        ordered = list(graphlib.TopologicalSorter(needs).static_order())
+    except graphlib.CycleError as error:
+        raise Refused("Cycle", "the tasks need each other: " + " -> ".join(reversed(error.args[1]))) from None
+    used = set().union(*(references([t.get("args"), t.get("kwargs")], "input") for t in tasks)) if tasks else set()
+    for name in used ^ set(inputs):
+        raise Refused("UnknownReference", f"`{name}` is no input" if name in used else f"no task uses the input `{name}`")
+    gathered = {name: graph_input(graph, value) for name, value in inputs.items()}
+    keys = {}
+    for name in ordered:
+        task = by_key[name]
+        # A task keeps its key, and its result, until it or something that it needs is written differently.
+        token = tokenize(label, name, task, sorted((need, keys[need]) for need in needs[name]), sorted(gathered.items()))
+        key = keys[name] = f"{name}-{token}"
+        args, kwargs = link([task.get("args") or [], task.get("kwargs") or {}], keys, gathered)
+        function = Task(None, pkgutil.resolve_name, task["call"])
+        graph.raw[key] = call(key, function, *map(parse_input, args), **{k: parse_input(v) for k, v in kwargs.items()})
+        graph.names[key] = name
+        for field in ("retries", "priority", "workers", "resources"):
+            if task.get(field) is not None:
+                graph.annotate(field, {key: task[field]})
+        if task.get("allowOtherWorkers") is not None:
+            graph.annotate("allow_other_workers", {key: task["allowOtherWorkers"]})
+        if task.get("actor"):
+            graph.actors.add(key)
+    needed = set().union(*needs.values()) if needs else set()
+    for name in names or [task["key"] for task in tasks if task["key"] not in needed]:
+        if name not in keys:
+            raise Refused("NameNotDefined", f"`collections` names `{name}`, which is no task{close_to(name, keys)}")
+        graph.outputs.append((name, "Actor" if keys[name] in graph.actors else "Delayed", delayed(keys[name]), [keys[name]]))
+    return graph
+
+
+def references(value, kind):
+    """The names that `{kind: name}` refers to anywhere in a value."""
+    if isinstance(value, dict):
+        if set(value) == {kind}:
+            return {value[kind]}
+        value = list(value.values())
+    if isinstance(value, list):
+        return set().union(*(references(item, kind) for item in value)) if value else set()
+    return set()
+
+
+def link(value, tasks, inputs):
+    """The value with references in place of `{task: name}` and `{input: name}`."""
+    if isinstance(value, dict):
+        if set(value) == {"task"}:
+            return Alias(tasks[value["task"]])
+        if set(value) == {"input"}:
+            return Alias(inputs[value["input"]])
+        return {name: link(item, tasks, inputs) for name, item in value.items()}
+    if isinstance(value, list):
+        return [link(item, tasks, inputs) for item in value]
+    return value
+
+
+def graph_input(graph, value):
+    """The key under which another collection's whole output is there for a task."""
+    value = dask.delayed(value)
+    graph.raw.update(value.__dask_graph__())
+    return value.key
+
+
+# ---- lower
+
+
+def lower(request):
+    """The graph that a Client submitted: what a stock scheduler does in `update_graph` before it schedules."""
+    clock = Clock()
+    try:
+        expression = merge_and_deserialize(*request["expr"])
+    except Exception as error:
+        # The words of a stock scheduler, which Clients know.
+        raise RuntimeError(
+            "Error during deserialization of the task graph. This frequently occurs if the workers and the Client "
+            f"have different environments. {describe_error(error)}"
+        ) from error
+    clock.phase("read")
+    graph = Graph()
+    graph.raw = expression.__dask_graph__()
+    defaults = pickle.loads(request["annotations"]) if request.get("annotations") else {}
+    for name, value in defaults.items():
+        graph.annotate(name, {key: value(key) if callable(value) else value for key in graph.raw})
+    for name, by_key in (expression.__dask_annotations__() or {}).items():
+        graph.annotate(name, by_key)
+    keys = list(request["keys"])
+    graph.outputs = [(None, None, None, keys)]
+    actors = request.get("actors")
+    graph.actors = set(keys) if actors is True else set(actors or ())
+    graph.order = dict(request.get("internal_priority") or ()) or None
+    answer = document(graph, clock, request.get("limits") or {})
+    answer["outputs"] = []
+    return answer
+
+
+# ---- the document
+
+
+def document(graph, clock, limits):
+    """All that Mainstay needs of a graph: culled, ordered and pickled."""
+    wanted = [key for output in graph.outputs for key in output[3]]
+    nodes = cull(convert_legacy_graph(graph.raw), wanted)
+    limit_tasks, limit_bytes = limits.get("tasks", float("inf")), limits.get("bytes", float("inf"))
+    if len(nodes) > limit_tasks:
+        raise Refused("TooLarge", f"the graph has {len(nodes)} tasks, more than {limit_tasks}: use larger partitions")
+    for key, node in nodes.items():
+        if type(node).__name__ == "P2PBarrierTask":
+            raise Refused(
+                "Unsupported",
+                f"the graph has a peer-to-peer shuffle (`{key}`), which Mainstay does not run: set the Dask "
+                'configuration {"dataframe.shuffle.method": "tasks", "array.rechunk.method": "tasks"} where the '
+                "graph is made",
+            )
+    order = graph.order or order_of(nodes)
+    keys = sorted(nodes, key=lambda key: order.get(key, 0))
+    clock.phase("order")
+    index = {key: position for position, key in enumerate(keys)}
+    annotations, tasks, nbytes = {}, [], 0
+    for key in keys:
+        node = nodes[key]
+        run_spec = pickle_task(key, node, graph)
+        nbytes += len(run_spec)
+        if nbytes > limit_bytes:
+            raise Refused("TooLarge", f"the graph takes more than {limit_bytes} bytes: load data in tasks, not before")
+        dependencies = [index.setdefault(needed, len(index)) for needed in sorted(node.dependencies, key=str)]
+        annotation = annotation_of(key, graph.annotations.get(key), annotations)
+        actor, name = key in graph.actors, graph.names.get(key)
+        tasks.append([dependencies, order.get(key, 0), bool(node.data_producer), actor, annotation, run_spec, name])
+    outputs = []
+    for name, type_name, rebuilt, output_keys in graph.outputs:
+        positions = [index.setdefault(key, len(index)) for key in output_keys]
+        header, frames = serialize(rebuilt, on_error="raise") if name else ({}, [])
+        output = {"name": name, "type": type_name, "keys": positions, "header": header, "frames": list(map(bytes, frames))}
+        outputs.append({**output, "npartitions": getattr(rebuilt, "npartitions", None)})
+    clock.phase("pickle")
+    return {
+        "keys": list(index),
+        "tasks": tasks,
+        "annotations": [value for value, _ in annotations.values()],
+        "outputs": outputs,
+        "statistics": clock.phases,
+    }
+
+
+def cull(nodes, wanted):
+    """The tasks that the wanted keys need."""
+    needed, found = list(wanted), {}
+    while needed:
+        key = needed.pop()
+        if key in nodes and key not in found:
+            found[key] = nodes[key]
+            needed.extend(nodes[key].dependencies)
+    return found
+
+
+def order_of(nodes):
+    try:
+        return dask.order.order(nodes)
+    except RuntimeError as error:
+        if "Cycle" in str(error):
+            raise Refused("Cycle", str(error)) from None
+        raise
+
+
+def annotation_of(key, annotation, table):
+    """The index of an annotation in the table of different ones."""
+    if not annotation:
+        return None
+    if isinstance(annotation.get("workers"), str):
+        annotation = {**annotation, "workers": [annotation["workers"]]}
+    try:
+        packed = msgpack.packb(annotation, default=plain)
+    except TypeError as error:
+        raise Refused("BadOption", f"the annotations of `{key}` are not plain data: {error}") from error
+    return table.setdefault(packed, (annotation, len(table)))[1]
+
+
+def pickle_task(key, node, graph):
+    """A run spec that any worker can decode: what the task is made of is unpickled when the task runs.
+
+    Otherwise a function whose module a worker lacks would break that worker's connection, and it would exit.
+    """
+    try:
+        blob = dumps(node)
+    except Exception as error:
+        names = [output[0] for output in graph.outputs if output[0] and key in cull(convert_legacy_graph(graph.raw), output[3])]
+        of = f" of `{names[0]}`" if names else ""
+        raise Refused("NotSerializable", f"the task `{key}`{of} cannot be pickled: {describe_error(error)}") from error
+    values = Dict({needed: TaskRef(needed) for needed in node.dependencies})
+    if node.is_coro:
+        # By value: other workers do not have this file.
+        cloudpickle.register_pickle_by_value(sys.modules[__name__])
+        return cloudpickle.dumps(Task(key, run_async, blob, values))
+    return pickle.dumps(call(key, Task(None, pickle.loads, blob), values), protocol=5)
+
+
+def call(key, function, *args, **kwargs):
+    """A task that calls what another task gives."""
+    if hasattr(operator, "call"):
+        return Task(key, operator.call, function, *args, **kwargs)
+    return Task(key, apply, function, List(*args), Dict(kwargs))
+
+
+async def run_async(blob, values):
+    """Runs the task of a coroutine function, which the worker awaits only if it sees one."""
+    return await pickle.loads(blob)(values)
+
+
+# ---- texts
+
+
+class Clock:
+    """Measures phases."""
+
+    def __init__(self):
+        self.phases, self.since = {}, time.perf_counter()
+
+    def phase(self, name):
+        """Ends the phase of this name."""
+        now = time.perf_counter()
+        self.phases[name], self.since = now - self.since, now
+
+
+def describe(error, filename):
+    """An error as a person who wrote the source wants to read it, and as a Client can raise it."""
+    cause = error.__cause__ if isinstance(error, Refused) and error.__cause__ is not None else error
+    report = traceback.TracebackException.from_exception(cause)
+    line = drop_own_frames(report, filename)
+    if isinstance(error, Refused):
+        kind, message = error.kind, str(error)
+    elif isinstance(error, SyntaxError) and error.filename == filename:
+        kind, message, line = "SyntaxError", f"{error.msg} (line {error.lineno})", error.lineno
+    else:
+        kind, message = "Raised", describe_error(error)
+    text = None if cause is error and isinstance(error, Refused) else shorten("".join(report.format()), TRACEBACK_CHARACTERS_MAX)
+    try:
+        exception = dumps(error if not isinstance(error, Refused) else RuntimeError(message))
+    except Exception:
+        exception = pickle.dumps(RuntimeError(message))
+    return {
+        "kind": kind,
+        "message": shorten(message, MESSAGE_CHARACTERS_MAX),
+        "traceback": text,
+        "line": line,
+        "exception": exception,
+    }
+
+
+def drop_own_frames(report, filename):
+    """Leaves the frames from the source's first on; gives the source's last line."""
+    line = None
+    while report is not None:
+        frames = list(report.stack)
+        own = [position for position, frame in enumerate(frames) if frame.filename == FILE]
+        source = [position for position, frame in enumerate(frames) if frame.filename == filename]
+        start = source[0] if source else own[-1] + 1 if own else 0
+        report.stack = traceback.StackSummary.from_list(frames[start:])
+        if source and line is None:
+            line = frames[source[-1]].lineno
+        report = report.__cause__ or (None if report.__suppress_context__ else report.__context__)
+    return line
+
+
+def describe_error(error):
+    return "".join(traceback.format_exception_only(type(error), error)).strip()
+
+
+def close_to(name, names):
+    """A hint at what was probably meant."""
+    close = difflib.get_close_matches(name, [str(other) for other in names], n=1)
+    return f" (did you mean `{close[0]}`?)" if close else ""
+
+
+def describe_type(value):
+    """A short name that a person knows: DataFrame, Array, int."""
+    return type(value).__name__
+
+
+def shorten(text, characters_max):
+    if len(text) <= characters_max:
+        return text
+    half = characters_max // 2 - 10
+    return f"{text[:half]}\n ... \n{text[-half:]}"
+
+
+def plain(value):
+    """What msgpack does not know but keys and annotations may hold: numbers of NumPy, sets."""
+    if hasattr(value, "item"):
+        return value.item()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} is not plain data")
