@@ -98,8 +98,11 @@ fn tidy(value: &mut Value) {
 mod tests {
     use super::crds;
 
-    /// Where the printed CRD is committed: `make generate` writes both.
-    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/persistedcollections.mainstay.dev.yaml");
+    /// Where the printed CRD is committed, for `kubectl apply` and for the chart: `make generate` writes both.
+    const FILES: [&str; 2] = [
+        concat!(env!("CARGO_MANIFEST_DIR"), "/crds/persistedcollections.mainstay.dev.yaml"),
+        concat!(env!("CARGO_MANIFEST_DIR"), "/charts/mainstay/files/persistedcollections.mainstay.dev.yaml"),
+    ];
 
     #[test]
     fn the_crd_is_small_enough_for_a_plain_apply() {
@@ -109,10 +112,12 @@ mod tests {
 
     #[test]
     fn the_committed_crd_is_the_one_that_is_printed() {
-        if std::env::var_os("UPDATE_EXPECT").is_some() {
-            std::fs::write(FILE, crds()).unwrap();
+        for file in FILES {
+            if std::env::var_os("UPDATE_EXPECT").is_some() {
+                std::fs::write(file, crds()).unwrap();
+            }
+            let committed = std::fs::read_to_string(file).unwrap_or_default();
+            assert!(committed == crds(), "{file} is out of date: run `make generate`");
         }
-        let committed = std::fs::read_to_string(FILE).unwrap_or_default();
-        assert!(committed == crds(), "{FILE} is out of date: run `make generate`");
     }
 }
