@@ -1,0 +1,207 @@
+//! Writes one message: its document, and the frames that the document refers to.
+
+use bytes::Bytes;
+
+use super::frame::{BIG_FRAME, encode_frames};
+use super::opaque::{PICKLED_TAIL, Pickled, write_pickled_head};
+use super::value::Value;
+use crate::dask::{RunSpec, Serialized, TaskKey};
+
+/// Puts a message together piece by piece.
+///
+/// The caller announces each array's and map's length and then writes that many elements.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    document: Vec<u8>,
+    /// The frames after the document, each in one or more pieces.
+    frames: Vec<Vec<Bytes>>,
+}
+
+/// What can be an element of a batch or a message alone.
+pub trait Encode {
+    fn encode(&self, encoder: &mut Encoder);
+}
+
+/// The chunks of a message of one item, as RPCs send it.
+pub fn encode_message(item: &impl Encode) -> Vec<Bytes> {
+    let mut encoder = Encoder::new();
+    item.encode(&mut encoder);
+    encoder.finish()
+}
+
+/// The chunks of one message with all these items, as streams send them.
+pub fn encode_batch<'a, T: Encode + 'a>(items: impl IntoIterator<Item = &'a T, IntoIter: ExactSizeIterator>) -> Vec<Bytes> {
+    let items = items.into_iter();
+    let mut encoder = Encoder::new();
+    encoder.array(items.len());
+    for item in items {
+        item.encode(&mut encoder);
+    }
+    encoder.finish()
+}
+
+// Writing to a Vec cannot fail, so what `rmp` returns is dropped throughout.
+impl Encoder {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The chunks to write to the socket, in order.
+    pub fn finish(self) -> Vec<Bytes> {
+        encode_frames(&self.into_frames())
+    }
+
+    /// The document alone, of a value that needs no other frame.
+    pub(super) fn into_document(self) -> Vec<u8> {
+        self.document
+    }
+
+    /// The frames, each in one or more pieces.
+    fn into_frames(self) -> Vec<Vec<Bytes>> {
+        std::iter::once(vec![self.document.into()]).chain(self.frames).collect()
+    }
+
+    pub fn nil(&mut self) {
+        let _ = rmp::encode::write_nil(&mut self.document);
+    }
+
+    pub fn boolean(&mut self, boolean: bool) {
+        let _ = rmp::encode::write_bool(&mut self.document, boolean);
+    }
+
+    pub fn integer(&mut self, integer: i64) {
+        let _ = rmp::encode::write_sint(&mut self.document, integer);
+    }
+
+    pub fn unsigned(&mut self, integer: u64) {
+        let _ = rmp::encode::write_uint(&mut self.document, integer);
+    }
+
+    pub fn float(&mut self, float: f64) {
+        let _ = rmp::encode::write_f64(&mut self.document, float);
+    }
+
+    /// A number that Dask writes as an integer when it is whole.
+    pub fn number(&mut self, number: f64) {
+        let whole = number as i64;
+        if whole as f64 == number && whole.unsigned_abs() < 1 << 53 {
+            self.integer(whole);
+        } else {
+            self.float(number);
+        }
+    }
+
+    pub fn text(&mut self, text: &str) {
+        let _ = rmp::encode::write_str(&mut self.document, text);
+    }
+
+    pub fn optional_text(&mut self, text: Option<&str>) {
+        match text {
+            Some(text) => self.text(text),
+            None => self.nil(),
+        }
+    }
+
+    pub fn binary(&mut self, binary: &[u8]) {
+        let _ = rmp::encode::write_bin(&mut self.document, binary);
+    }
+
+    /// The head of an array of `length` elements.
+    pub fn array(&mut self, length: usize) {
+        let _ = rmp::encode::write_array_len(&mut self.document, length as u32);
+    }
+
+    /// The head of a map of `length` entries.
+    pub fn map(&mut self, length: usize) {
+        let _ = rmp::encode::write_map_len(&mut self.document, length as u32);
+    }
+
+    pub fn key(&mut self, key: &TaskKey) {
+        self.document.extend_from_slice(key.as_msgpack());
+    }
+
+    pub fn keys(&mut self, keys: &[TaskKey]) {
+        self.array(keys.len());
+        for key in keys {
+            self.key(key);
+        }
+    }
+
+    pub fn value(&mut self, value: &Value) {
+        match value {
+            Value::Nil => self.nil(),
+            Value::Boolean(boolean) => self.boolean(*boolean),
+            Value::Integer(integer) => self.integer(*integer),
+            Value::Unsigned(integer) => self.unsigned(*integer),
+            Value::Float(float) => self.float(*float),
+            Value::Text(text) => self.text(text),
+            Value::Binary(binary) => self.binary(binary),
+            Value::Array(elements) => self.values(elements),
+            Value::Map(entries) => {
+                self.map(entries.len());
+                for (key, value) in entries {
+                    self.value(key);
+                    self.value(value);
+                }
+            }
+            Value::Set(elements) => {
+                self.map(2);
+                self.text("__Set__");
+                self.boolean(true);
+                self.text("as-list");
+                self.values(elements);
+            }
+            Value::Serialized(serialized) => self.serialized(serialized),
+            Value::Pickled(pickled) => self.pickled(pickled),
+        }
+    }
+
+    fn values(&mut self, elements: &[Value]) {
+        self.array(elements.len());
+        for element in elements {
+            self.value(element);
+        }
+    }
+
+    /// A value in frames of its own, read when someone asks for it.
+    pub fn serialized(&mut self, serialized: &Serialized) {
+        self.marker("__Serialized__");
+        self.frames.push(vec![serialized.header.clone()]);
+        self.frames.extend(serialized.frames.iter().map(|frame| vec![frame.clone()]));
+    }
+
+    /// A value that the reader unpickles at once.
+    pub fn pickled(&mut self, pickled: &Pickled) {
+        self.marker("__Pickled__");
+        self.frames.push(vec![pickled.header.clone()]);
+        self.frames.extend(pickled.buffers.iter().map(|buffer| vec![buffer.clone()]));
+    }
+
+    /// A task's pickle, which the worker unpickles at once.
+    pub fn run_spec(&mut self, run_spec: &RunSpec) {
+        self.marker("__Pickled__");
+        let pickle = run_spec.pickle();
+        let mut head = Vec::with_capacity(64 + if pickle.len() < BIG_FRAME { pickle.len() } else { 0 });
+        write_pickled_head(&mut head, pickle.len());
+        if pickle.len() < BIG_FRAME {
+            head.extend_from_slice(pickle);
+            head.extend_from_slice(PICKLED_TAIL);
+            self.frames.push(vec![head.into()]);
+        } else {
+            self.frames.push(vec![head.into(), pickle.clone(), Bytes::from_static(PICKLED_TAIL)]);
+        }
+    }
+
+    fn marker(&mut self, name: &str) {
+        self.map(1);
+        self.text(name);
+        // Frame 0 is the document.
+        self.unsigned(1 + self.frames.len() as u64);
+    }
+}
+
+impl Encode for Value {
+    fn encode(&self, encoder: &mut Encoder) {
+        encoder.value(self);
+    }
+}

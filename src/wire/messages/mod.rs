@@ -1,0 +1,49 @@
+//! What workers, Clients and we say to one another, one variant an op, named as the op.
+//!
+//! An op that is in no table is `Unknown`: the caller counts it and goes on.
+
+pub mod from_client;
+pub mod from_worker;
+pub mod rpc;
+pub mod to_client;
+pub mod to_worker;
+
+pub use from_client::{FromClient, UpdateGraph};
+pub use from_worker::{FromWorker, StartStop, TaskErred, TaskFinished};
+pub use rpc::{Ask, Request};
+pub use to_client::ToClient;
+pub use to_worker::{ComputeTask, ToWorker};
+
+use super::document::{DocumentError, Fields, Place};
+use super::encode::Encoder;
+use super::frame::Message;
+use crate::dask::TaskKey;
+
+/// Reads each map of a batch. A bare "OK" between the maps means nothing.
+///
+/// Source: distributed 2026.8.0, core.py: `Server.handle_stream`.
+fn decode_batch<T>(message: &Message, read: impl Fn(&Fields<'_>) -> Result<T, DocumentError>) -> Result<Vec<T>, DocumentError> {
+    let places = Place::whole(message)?.batch()?;
+    places.iter().filter(|place| !place.is_text("OK")).map(|place| read(&Fields::at(place)?)).collect()
+}
+
+/// Begins a message of `fields` fields beside `op`.
+fn head(encoder: &mut Encoder, op: &str, fields: usize) {
+    encoder.map(1 + fields);
+    named_text(encoder, "op", op);
+}
+
+fn named_text(encoder: &mut Encoder, name: &str, text: &str) {
+    encoder.text(name);
+    encoder.text(text);
+}
+
+fn named_key(encoder: &mut Encoder, key: &TaskKey) {
+    encoder.text("key");
+    encoder.key(key);
+}
+
+fn named_keys(encoder: &mut Encoder, keys: &[TaskKey]) {
+    encoder.text("keys");
+    encoder.keys(keys);
+}

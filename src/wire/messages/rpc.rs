@@ -1,0 +1,246 @@
+//! One request and its answer on a comm, and then the next.
+//!
+//! What a peer asks is a [`Request`], read field by field; what begins a stream or comes all the time has a type.
+//! What we ask of workers and nannies is an [`Ask`]. An answer is any [`Value`].
+//!
+//! Source: distributed 2026.8.0, core.py: `Server._handle_comm`, `send_recv`, `error_message`; scheduler.py: `handlers`.
+
+use bytes::Bytes;
+
+use crate::dask::{ClientName, TaskKey, WorkerAddress};
+use crate::wire::document::{DocumentError, Entries, Fields, Place};
+use crate::wire::encode::{Encode, Encoder};
+use crate::wire::frame::Message;
+use crate::wire::pickle::Object;
+use crate::wire::release::{Release, ReleaseError};
+use crate::wire::text::exception_text;
+use crate::wire::value::Value;
+
+/// What a peer asks, or the registration with which it begins a stream.
+#[derive(Clone, Debug)]
+pub struct Request {
+    message: Message,
+    entries: Entries,
+    op: String,
+    /// Whether the peer waits for an answer.
+    pub reply: bool,
+    /// Whether the comm ends with the answer.
+    pub close: bool,
+}
+
+impl Request {
+    /// # Errors
+    /// When the message is no map with an op.
+    pub fn decode(message: Message) -> Result<Self, DocumentError> {
+        let (entries, op, reply, close) = {
+            let fields = Fields::at(&Place::whole(&message)?)?;
+            let reply = fields.optional_boolean("reply")?.unwrap_or(true);
+            let close = fields.optional_boolean("close")?.unwrap_or(false);
+            (fields.entries().clone(), fields.op().to_owned(), reply, close)
+        };
+        Ok(Self { message, entries, op, reply, close })
+    }
+
+    pub fn op(&self) -> &str {
+        &self.op
+    }
+
+    pub fn fields(&self) -> Fields<'_> {
+        Fields::of(&self.message, self.entries.clone(), &self.op)
+    }
+
+    /// The release of the peer that registers.
+    ///
+    /// # Errors
+    /// When it is not supported, or not said.
+    pub fn release(&self) -> Result<Release, ReleaseError> {
+        Release::from_versions(&self.fields().fields("versions")?)
+    }
+}
+
+/// A worker wants to join; its comm becomes a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RegisterWorker {
+    pub address: WorkerAddress,
+    pub status: String,
+    /// What `--name` says; a number there is a text here.
+    pub name: String,
+    pub nthreads: u32,
+    pub resources: Vec<(String, f64)>,
+    /// In bytes; `None` without limit.
+    pub memory_limit: Option<u64>,
+    pub nanny: Option<WorkerAddress>,
+    pub pid: u64,
+    /// Unique for each start of the process.
+    pub server_id: String,
+    pub local_directory: String,
+    pub services: Value,
+    pub metrics: Value,
+    /// What preloads add.
+    pub extra: Value,
+    /// The worker's clock, in seconds since 1970.
+    pub now: f64,
+}
+
+impl RegisterWorker {
+    pub const OP: &'static str = "register-worker";
+
+    /// # Errors
+    /// When a field is missing or of a wrong type.
+    pub fn read(request: &Request) -> Result<Self, DocumentError> {
+        let fields = request.fields();
+        let name = match fields.value("name")? {
+            Value::Text(text) => text,
+            Value::Integer(integer) => integer.to_string(),
+            Value::Float(float) => float.to_string(),
+            other => return Err(fields.wrong_kind("name", "a text or a number", other.kind())),
+        };
+        Ok(Self {
+            address: fields.address("address")?,
+            status: fields.text("status")?.to_owned(),
+            name,
+            nthreads: u32::try_from(fields.unsigned("nthreads")?).unwrap_or(u32::MAX),
+            resources: fields.numbers_by_name("resources")?,
+            memory_limit: fields.optional_unsigned("memory_limit")?.filter(|limit| *limit > 0),
+            nanny: fields.optional_text("nanny")?.map(WorkerAddress::new),
+            pid: fields.optional_unsigned("pid")?.unwrap_or_default(),
+            server_id: fields.text("server_id")?.to_owned(),
+            local_directory: fields.optional_text("local_directory")?.unwrap_or_default().to_owned(),
+            services: fields.optional_value("services")?,
+            metrics: fields.optional_value("metrics")?,
+            extra: fields.optional_value("extra")?,
+            now: fields.optional_number("now")?.unwrap_or_default(),
+        })
+    }
+}
+
+/// A Client wants to join; its comm becomes a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisterClient {
+    pub client: ClientName,
+}
+
+impl RegisterClient {
+    pub const OP: &'static str = "register-client";
+
+    /// # Errors
+    /// When a field is missing or of a wrong type.
+    pub fn read(request: &Request) -> Result<Self, DocumentError> {
+        Ok(Self { client: request.fields().client("client")? })
+    }
+}
+
+/// A worker is alive.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeartbeatWorker {
+    pub address: WorkerAddress,
+    /// The worker's clock, in seconds since 1970.
+    pub now: f64,
+    pub metrics: Value,
+    /// For each executing task, since how many seconds.
+    pub executing: Vec<(TaskKey, f64)>,
+    pub extensions: Value,
+}
+
+impl HeartbeatWorker {
+    pub const OP: &'static str = "heartbeat_worker";
+
+    /// # Errors
+    /// When a field is missing or of a wrong type.
+    pub fn read(request: &Request) -> Result<Self, DocumentError> {
+        let fields = request.fields();
+        let executing = if fields.has("executing") { fields.by_key("executing")? } else { Vec::new() };
+        Ok(Self {
+            address: fields.address("address")?,
+            now: fields.optional_number("now")?.unwrap_or_default(),
+            metrics: fields.optional_value("metrics")?,
+            executing: executing.into_iter().map(|(key, value)| (key, value.as_number().unwrap_or_default())).collect(),
+            extensions: fields.optional_value("extensions")?,
+        })
+    }
+}
+
+/// What we ask of a worker or a nanny.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    op: &'static str,
+    reply: bool,
+    fields: Vec<(&'static str, Value)>,
+}
+
+impl Ask {
+    pub fn new(op: &'static str) -> Self {
+        Self { op, reply: true, fields: Vec::new() }
+    }
+
+    /// Adds a field.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+
+    /// Wants no answer.
+    #[must_use]
+    pub fn without_reply(mut self) -> Self {
+        self.reply = false;
+        self
+    }
+
+    pub fn op(&self) -> &'static str {
+        self.op
+    }
+}
+
+impl Encode for Ask {
+    fn encode(&self, encoder: &mut Encoder) {
+        encoder.map(2 + self.fields.len());
+        encoder.text("op");
+        encoder.text(self.op);
+        encoder.text("reply");
+        encoder.boolean(self.reply);
+        for (name, value) in &self.fields {
+            encoder.text(name);
+            encoder.value(value);
+        }
+    }
+}
+
+/// The chunks of the bare "OK" that is due after an answer to `get_data`.
+///
+/// Source: distributed 2026.8.0, worker.py: `get_data_from_worker`.
+pub fn acknowledgement() -> Vec<Bytes> {
+    Value::from("OK").encode()
+}
+
+/// The answer to `register-worker`. Times are in seconds; plugins are pickles by name.
+pub fn registered(now: f64, heartbeat_interval: f64, worker_plugins: Vec<(String, Bytes)>) -> Value {
+    let plugins = worker_plugins.into_iter().map(|(name, pickle)| (Value::Text(name), Value::Binary(pickle))).collect();
+    Value::map([
+        ("status", "OK".into()),
+        ("time", now.into()),
+        ("heartbeat-interval", heartbeat_interval.into()),
+        ("worker-plugins", Value::Map(plugins)),
+    ])
+}
+
+/// The answer to `register-worker` after which the worker exits.
+pub fn refused(now: f64, message: &str) -> Value {
+    Value::map([("status", "error".into()), ("message", message.into()), ("time", now.into())])
+}
+
+/// The answer to `heartbeat_worker`. Times are in seconds.
+pub fn alive(now: f64, heartbeat_interval: f64) -> Value {
+    Value::map([("status", "OK".into()), ("time", now.into()), ("heartbeat-interval", heartbeat_interval.into())])
+}
+
+/// The answer that makes the caller raise.
+pub fn failed(exception: &Object, text: &str) -> Value {
+    Value::map([
+        ("status", "uncaught-error".into()),
+        ("exception", exception.dumps().into()),
+        ("traceback", Value::Nil),
+        ("exception_text", exception_text(text).into()),
+        ("traceback_text", "".into()),
+    ])
+}

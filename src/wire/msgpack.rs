@@ -1,0 +1,232 @@
+//! Reads msgpack piece by piece, without building anything.
+//!
+//! Integers, floats, strings, binaries, arrays, maps, booleans and nil; Dask uses no extension types, so they are refused.
+
+use std::ops::Range;
+
+use rmp::Marker;
+use thiserror::Error;
+
+use super::limits::DEPTH_MAX;
+
+/// Why bytes are no document.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MsgpackError {
+    #[error("a document ends in the middle of a value")]
+    Truncated,
+    #[error("a document is followed by {found} more bytes")]
+    Trailing { found: usize },
+    #[error("a document nests deeper than {DEPTH_MAX}")]
+    TooDeep,
+    #[error("a document has more than {max} elements")]
+    TooManyElements { max: usize },
+    #[error("a document holds a msgpack extension, which Dask does not use")]
+    Extension,
+    #[error("a document holds text that is not UTF-8")]
+    NotText,
+    #[error("a document holds a {found} where a {expected} belongs")]
+    Unexpected { expected: &'static str, found: &'static str },
+}
+
+/// One piece of a document. Of arrays and maps only the head: their elements follow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Token<'a> {
+    Nil,
+    Boolean(bool),
+    Integer(i64),
+    /// Above `i64::MAX`.
+    Unsigned(u64),
+    Float(f64),
+    Text(&'a str),
+    /// Where it lies in the document, so that it can be sliced out without a copy.
+    Binary(&'a [u8]),
+    Array(usize),
+    Map(usize),
+}
+
+impl Token<'_> {
+    /// The kind's name, for error texts.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Nil => "nil",
+            Self::Boolean(_) => "boolean",
+            Self::Integer(_) | Self::Unsigned(_) => "integer",
+            Self::Float(_) => "float",
+            Self::Text(_) => "text",
+            Self::Binary(_) => "binary",
+            Self::Array(_) => "array",
+            Self::Map(_) => "map",
+        }
+    }
+}
+
+/// A place in a document.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    document: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub const fn new(document: &'a [u8]) -> Self {
+        Self { document, at: 0 }
+    }
+
+    /// How many bytes were read.
+    pub const fn position(&self) -> usize {
+        self.at
+    }
+
+    /// How many bytes are left.
+    pub const fn remaining(&self) -> usize {
+        self.document.len() - self.at
+    }
+
+    /// How many elements to make room for when `announced` are said to follow: each takes a byte at least.
+    pub fn capacity(&self, announced: usize) -> usize {
+        announced.min(self.remaining())
+    }
+
+    /// Fails unless all was read.
+    ///
+    /// # Errors
+    /// When bytes are left.
+    pub const fn finish(&self) -> Result<(), MsgpackError> {
+        if self.remaining() == 0 { Ok(()) } else { Err(MsgpackError::Trailing { found: self.remaining() }) }
+    }
+
+    /// Reads one piece.
+    ///
+    /// # Errors
+    /// When the bytes are no such piece.
+    pub fn token(&mut self) -> Result<Token<'a>, MsgpackError> {
+        let marker = Marker::from_u8(self.fixed::<1>()?[0]);
+        Ok(match marker {
+            Marker::FixPos(value) => Token::Integer(i64::from(value)),
+            Marker::FixNeg(value) => Token::Integer(i64::from(value)),
+            Marker::U8 => Token::Integer(i64::from(u8::from_be_bytes(self.fixed()?))),
+            Marker::U16 => Token::Integer(i64::from(u16::from_be_bytes(self.fixed()?))),
+            Marker::U32 => Token::Integer(i64::from(u32::from_be_bytes(self.fixed()?))),
+            Marker::U64 => {
+                let value = u64::from_be_bytes(self.fixed()?);
+                i64::try_from(value).map_or(Token::Unsigned(value), Token::Integer)
+            }
+            Marker::I8 => Token::Integer(i64::from(i8::from_be_bytes(self.fixed()?))),
+            Marker::I16 => Token::Integer(i64::from(i16::from_be_bytes(self.fixed()?))),
+            Marker::I32 => Token::Integer(i64::from(i32::from_be_bytes(self.fixed()?))),
+            Marker::I64 => Token::Integer(i64::from_be_bytes(self.fixed()?)),
+            Marker::F32 => Token::Float(f64::from(f32::from_be_bytes(self.fixed()?))),
+            Marker::F64 => Token::Float(f64::from_be_bytes(self.fixed()?)),
+            Marker::Null => Token::Nil,
+            Marker::True => Token::Boolean(true),
+            Marker::False => Token::Boolean(false),
+            Marker::FixStr(length) => self.text(usize::from(length))?,
+            Marker::Str8 | Marker::Str16 | Marker::Str32 => {
+                let length = self.length(marker)?;
+                self.text(length)?
+            }
+            Marker::Bin8 | Marker::Bin16 | Marker::Bin32 => {
+                let length = self.length(marker)?;
+                Token::Binary(self.bytes(length)?)
+            }
+            Marker::FixArray(length) => Token::Array(usize::from(length)),
+            Marker::Array16 | Marker::Array32 => Token::Array(self.length(marker)?),
+            Marker::FixMap(length) => Token::Map(usize::from(length)),
+            Marker::Map16 | Marker::Map32 => Token::Map(self.length(marker)?),
+            Marker::FixExt1
+            | Marker::FixExt2
+            | Marker::FixExt4
+            | Marker::FixExt8
+            | Marker::FixExt16
+            | Marker::Ext8
+            | Marker::Ext16
+            | Marker::Ext32
+            | Marker::Reserved => return Err(MsgpackError::Extension),
+        })
+    }
+
+    /// Passes over one value and says where it lies. `elements_left` goes down by the values passed.
+    ///
+    /// # Errors
+    /// When the value is not whole, nests too deep, or has more elements than are left.
+    pub fn skip(&mut self, elements_left: &mut usize) -> Result<Range<usize>, MsgpackError> {
+        let start = self.at;
+        // How many values are still to come at each open level.
+        let mut open = [0_usize; DEPTH_MAX];
+        let mut depth = 0;
+        loop {
+            *elements_left = elements_left.checked_sub(1).ok_or(MsgpackError::TooManyElements { max: 0 })?;
+            let children = match self.token()? {
+                Token::Array(length) => length,
+                Token::Map(length) => length.saturating_mul(2),
+                Token::Nil
+                | Token::Boolean(_)
+                | Token::Integer(_)
+                | Token::Unsigned(_)
+                | Token::Float(_)
+                | Token::Text(_)
+                | Token::Binary(_) => 0,
+            };
+            if children > 0 {
+                *open.get_mut(depth).ok_or(MsgpackError::TooDeep)? = children;
+                depth += 1;
+                continue;
+            }
+            loop {
+                if depth == 0 {
+                    return Ok(start..self.at);
+                }
+                open[depth - 1] -= 1;
+                if open[depth - 1] > 0 {
+                    break;
+                }
+                depth -= 1;
+            }
+        }
+    }
+
+    /// Reads the head of an array.
+    ///
+    /// # Errors
+    /// When something else is there.
+    pub fn array(&mut self) -> Result<usize, MsgpackError> {
+        match self.token()? {
+            Token::Array(length) => Ok(length),
+            other => Err(MsgpackError::Unexpected { expected: "array", found: other.kind() }),
+        }
+    }
+
+    /// Reads the head of a map.
+    ///
+    /// # Errors
+    /// When something else is there.
+    pub fn map(&mut self) -> Result<usize, MsgpackError> {
+        match self.token()? {
+            Token::Map(length) => Ok(length),
+            other => Err(MsgpackError::Unexpected { expected: "map", found: other.kind() }),
+        }
+    }
+
+    fn text(&mut self, length: usize) -> Result<Token<'a>, MsgpackError> {
+        std::str::from_utf8(self.bytes(length)?).map(Token::Text).map_err(|_| MsgpackError::NotText)
+    }
+
+    fn length(&mut self, marker: Marker) -> Result<usize, MsgpackError> {
+        Ok(match marker {
+            Marker::Str8 | Marker::Bin8 => usize::from(u8::from_be_bytes(self.fixed()?)),
+            Marker::Str16 | Marker::Bin16 | Marker::Array16 | Marker::Map16 => usize::from(u16::from_be_bytes(self.fixed()?)),
+            _ => u32::from_be_bytes(self.fixed()?) as usize,
+        })
+    }
+
+    fn bytes(&mut self, length: usize) -> Result<&'a [u8], MsgpackError> {
+        let end = self.at.checked_add(length).ok_or(MsgpackError::Truncated)?;
+        let bytes = self.document.get(self.at..end).ok_or(MsgpackError::Truncated)?;
+        self.at = end;
+        Ok(bytes)
+    }
+
+    fn fixed<const LENGTH: usize>(&mut self) -> Result<[u8; LENGTH], MsgpackError> {
+        self.bytes(LENGTH)?.try_into().map_err(|_| MsgpackError::Truncated)
+    }
+}
