@@ -38,15 +38,24 @@ pub(super) fn any_values(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// Amounts of resources by name.
-pub(super) fn amounts(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn amounts(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = amounts_of_any_name(generator);
+    schema.insert(
+        "x-kubernetes-validations".to_owned(),
+        serde_json::json!([{
+            "rule": "self.all(name, name.matches('^[A-Za-z0-9_][A-Za-z0-9_./:-]{0,62}$'))",
+            "message": "must have names of resources as keys, for example GPU: letters, digits and any of _./:-, at most 63",
+        }]),
+    );
+    schema
+}
+
+/// Amounts of resources; the names are left to `validate`.
+pub(super) fn amounts_of_any_name(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": RESOURCES_MAX,
         "additionalProperties": { "type": "number", "minimum": 0, "maximum": AMOUNT_MAX },
-        "x-kubernetes-validations": [{
-            "rule": "self.all(name, name.matches('^[A-Za-z0-9_][A-Za-z0-9_./:-]{0,62}$'))",
-            "message": "must have names of resources as keys, for example GPU: letters, digits and any of _./:-, at most 63",
-        }],
     })
 }
 

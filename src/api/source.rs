@@ -29,15 +29,14 @@ pub const NAME_LENGTH_MAX: usize = 253;
 pub const KEY_LENGTH_MAX: usize = 253;
 
 const TASKS_LENGTH: u32 = TASKS_MAX as u32;
-const CALLABLE: &str =
-    "self.matches('^[A-Za-z_][A-Za-z0-9_]*([.][A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*([.][A-Za-z_][A-Za-z0-9_]*)*$')";
+const CALLABLE_PATTERN: &str =
+    "^[A-Za-z_][A-Za-z0-9_]*([.][A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*([.][A-Za-z_][A-Za-z0-9_]*)*$";
 const CALLABLE_MESSAGE: &str = r#"must be "module:name", for example "acme.pipelines:build""#;
 const EXACTLY_ONE_SOURCE: &str =
     "[has(self.python), has(self.pythonFrom), has(self.entrypoint), has(self.tasks)].filter(x, x).size() == 1";
-const EXACTLY_ONE_SOURCE_MESSAGE: &str = "'must have exactly one of python, pythonFrom, entrypoint and tasks; has ' + \
-     (has(self.python) || has(self.pythonFrom) || has(self.entrypoint) || has(self.tasks) ? [has(self.python) ? 'python' : '', \
-     has(self.pythonFrom) ? 'pythonFrom' : '', has(self.entrypoint) ? 'entrypoint' : '', has(self.tasks) ? 'tasks' : ''] \
-     .filter(x, x != '').join(', ') : 'none')";
+const EXACTLY_ONE_SOURCE_MESSAGE: &str = "'must have exactly one of python, pythonFrom, entrypoint and tasks; has' + \
+     (has(self.python) ? ' python' : '') + (has(self.pythonFrom) ? ' pythonFrom' : '') + (has(self.entrypoint) ? ' entrypoint' : '') + \
+     (has(self.tasks) ? ' tasks' : '') + (has(self.python) || has(self.pythonFrom) || has(self.entrypoint) || has(self.tasks) ? '' : ' none')";
 const EXACTLY_ONE_REFERENCE: &str = "has(self.configMapKeyRef) != has(self.secretKeyRef)";
 
 /// Where the collections come from: exactly one of python, pythonFrom, entrypoint and tasks.
@@ -54,7 +53,8 @@ pub struct Source {
     #[schemars(length(min = 1, max = SOURCE_BYTES_MAX))]
     pub python: Option<String>,
 
-    /// The same text, taken from a ConfigMap or Secret of this namespace. It is read again when that changes.
+    /// The same text, taken from a ConfigMap or Secret of this namespace. Changes are picked up
+    /// within a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub python_from: Option<PythonFrom>,
 
@@ -105,7 +105,7 @@ pub struct KeySelector {
 pub struct Entrypoint {
     /// The function, as "module:name", for example "acme.pipelines:build".
     #[schemars(length(min = 3, max = CALLABLE_LENGTH_MAX))]
-    #[x_kube(validation = Rule::new(CALLABLE).message(CALLABLE_MESSAGE))]
+    #[x_kube(validation = Rule::new(format!("self.matches('{CALLABLE_PATTERN}')")).message(CALLABLE_MESSAGE))]
     pub callable: String,
 
     /// Positional arguments: any JSON values, at most 256.
@@ -126,9 +126,9 @@ pub struct InlineTask {
     #[schemars(length(min = 1, max = TASK_KEY_LENGTH_MAX))]
     pub key: String,
 
+    // A pattern, since a rule would cost too much on ten thousand tasks; so would one on the names of its resources.
     /// The function to call, as "module:name", for example "acme.io:load".
-    #[schemars(length(min = 3, max = CALLABLE_LENGTH_MAX))]
-    #[x_kube(validation = Rule::new(CALLABLE).message(CALLABLE_MESSAGE))]
+    #[schemars(length(min = 3, max = CALLABLE_LENGTH_MAX), regex(pattern = CALLABLE_PATTERN))]
     pub call: String,
 
     /// Positional arguments: any JSON values, at most 256. An object with the one field "task", as in {task: load-0},
@@ -149,7 +149,7 @@ pub struct InlineTask {
 
     /// Resources that this task takes while it runs, instead of spec.resources, for example {GPU: 1}.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::amounts")]
+    #[schemars(schema_with = "schema::amounts_of_any_name")]
     pub resources: Option<BTreeMap<String, f64>>,
 
     /// Makes the task an actor: its result stays on its worker as an object with methods. Default: false.

@@ -51,6 +51,8 @@ const ALLOW_NEEDS_WORKERS: &str = "!self.allowOtherWorkers || (has(self.workers)
      self.workers.matchLabels.size() > 0) || (has(self.workers.matchExpressions) && self.workers.matchExpressions.size() > 0) || \
      (has(self.workers.names) && self.workers.names.size() > 0)))";
 const KEYS_ARE_PYTHON: &str = "self.all(name, name.matches('^[A-Za-z_][A-Za-z0-9_]{0,252}$'))";
+const NO_SELF_INPUT: &str = "!has(self.spec.inputs) || self.spec.inputs.all(name, \
+     self.spec.inputs[name].persistedCollection != self.metadata.name)";
 const DURATION: &str = "self.size() > 0 && self.matches('^([0-9]{1,12}([.][0-9]{0,9})? *)?(?i:ns|us|ms|s|m|h|d|w|(nano|micro|milli)?seconds?|minutes?|hours?|days?|weeks?)?$')";
 // Dask's own table of units; what does not look like a duration is left to the rule above.
 const DURATION_IN_RANGE: &str = "!self.matches('^[0-9]{1,12}([.][0-9]{0,9})? *[A-Za-z]*$') || \
@@ -77,6 +79,7 @@ pub(super) const OBJECT_NAME_MESSAGE: &str =
     shortname = "pcol",
     category = "dask",
     derive = "PartialEq",
+    validation = Rule::new(NO_SELF_INPUT).field_path(".spec.inputs").message("must not name this collection itself"),
     doc = "Dask collections that are computed and kept in the memory of the namespace's workers for as long as this object exists. Read them with an unmodified distributed.Client: client.get_dataset(\"name\") for an object with one output, client.get_dataset(\"name/output\") for one of several.",
     printcolumn(
         name = "Phase",
@@ -144,7 +147,7 @@ pub struct PersistedCollectionSpec {
     pub source: Source,
 
     /// Values for the source, which reads them as the dict `params`, for example {path: /data/sales, year: 2013}. Any
-    /// JSON values.
+    /// JSON values. Quote names that YAML takes for something else, such as "y" and "n".
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(schema_with = "schema::free_form")]
     pub parameters: Map<String, Value>,
