@@ -1,4 +1,4 @@
-//! The shape of the source tree: nothing lies around uncompiled, and modules use only what they may.
+//! The shape of the tree: nothing lies around uncompiled, modules use only what they may, and the documents are whole.
 //!
 //! It reads text, so that it needs no feature and no dependency. What it takes for code is close enough to Rust for a tree
 //! that rustfmt has seen; strings and block comments are not understood.
@@ -33,7 +33,7 @@ const NOT_IN_CORE: &[&str] = &[
     "tokio",
     "kube",
     "k8s_openapi",
-    "futures",
+    "futures::",
     "std::fs",
     "std::thread",
     "std::process",
@@ -220,8 +220,92 @@ fn contains_word(code: &str, word: &str) -> bool {
     code.match_indices(word).any(|(at, _)| {
         let before = code[..at].chars().next_back();
         let after = code[at + word.len()..].chars().next();
-        !before.is_some_and(is_part) && !after.is_some_and(is_part)
+        !before.is_some_and(is_part) && (word.ends_with("::") || !after.is_some_and(is_part))
     })
+}
+
+#[test]
+fn every_reason_is_in_the_troubleshooting_guide() {
+    let code = read("src/api/conditions.rs");
+    let (_, reasons) = code.split_once("pub mod reasons").unwrap();
+    let (reasons, _) = reasons.split_once("\n}\n").unwrap();
+    let guide = read("docs/troubleshoot.md");
+    let names: Vec<_> = reasons.lines().filter_map(|line| line.split_once("&str = \"")?.1.split('"').next()).collect();
+    assert!(names.len() > 10, "found no reasons");
+    let missing: Vec<_> = names.into_iter().filter(|name| !guide.contains(&format!("| `{name}` |"))).collect();
+    assert!(missing.is_empty(), "docs/troubleshoot.md has no row for {missing:?}");
+}
+
+#[test]
+fn every_field_of_the_spec_is_in_the_guide() {
+    let crd = read("crds/persistedcollections.mainstay.dev.yaml");
+    let (_, spec) = crd.split_once("\n          spec:\n").unwrap();
+    let (spec, _) = spec.split_once("\n          status:\n").unwrap();
+    let guide = read("docs/write-a-collection.md");
+    let fields = properties(spec);
+    assert!(fields.len() > 20, "found no fields");
+    let missing: Vec<_> = fields.into_iter().filter(|field| !contains_word(&guide, field)).collect();
+    assert!(missing.is_empty(), "docs/write-a-collection.md says nothing of {missing:?}");
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut documents: Vec<_> = [root.to_owned(), root.join("docs"), root.join("dev")]
+        .iter()
+        .filter(|folder| folder.is_dir())
+        .flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect();
+    documents.sort();
+    assert!(documents.len() > 3, "found no documents");
+    for document in documents {
+        let text = fs::read_to_string(&document).unwrap();
+        for (at, start) in text.match_indices("](") {
+            let target = text[at + start.len()..].split(')').next().unwrap_or_default();
+            let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+            if target.contains("://") {
+                continue;
+            }
+            let file = if path.is_empty() { document.clone() } else { document.parent().unwrap().join(path) };
+            assert!(file.exists(), "{}: {target} is not there", document.display());
+            if !anchor.is_empty() {
+                let anchors = anchors(&fs::read_to_string(&file).unwrap());
+                assert!(anchors.contains(anchor), "{}: no heading for {target}", document.display());
+            }
+        }
+    }
+}
+
+/// What a heading is called in links to it.
+fn anchors(document: &str) -> BTreeSet<String> {
+    let headings = document.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let name = |heading: &str| {
+        let lower = heading.to_lowercase();
+        lower.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(name).collect()
+}
+
+/// The names below every `properties:` of a YAML schema, at any depth.
+fn properties(schema: &str) -> BTreeSet<&str> {
+    let mut open: Vec<usize> = Vec::new();
+    let mut names = BTreeSet::new();
+    for line in schema.lines() {
+        let indent = line.len() - line.trim_start().len();
+        open.retain(|outer| *outer < indent);
+        let name = line.trim().strip_suffix(':');
+        if open.last().is_some_and(|outer| outer + 2 == indent) {
+            names.extend(name);
+        } else if name == Some("properties") {
+            open.push(indent);
+        }
+    }
+    names
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
 #[test]
