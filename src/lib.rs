@@ -10,4 +10,6 @@ pub mod engine;
 pub mod wire;
 
 #[cfg(feature = "operator")]
+pub mod controller;
+#[cfg(feature = "operator")]
 pub mod server;

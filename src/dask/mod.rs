@@ -6,11 +6,13 @@ mod key;
 mod priority;
 mod run_spec;
 mod serialized;
+mod timedelta;
 
 pub use key::{KeyError, TaskKey, key_split};
 pub use priority::Priority;
 pub use run_spec::RunSpec;
 pub use serialized::Serialized;
+pub use timedelta::{TimedeltaError, parse_timedelta};
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,0 +1,152 @@
+//! The graph of tasks that are written out: keys, references, circles.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{Error, Problem, arguments, name, validate_resources, validate_retries};
+use crate::api;
+use crate::api::limits::{COLLECTIONS_MAX, TASK_KEY_LENGTH_MAX, TASKS_MAX};
+use crate::server::InlineTask;
+
+const FIELD: &str = "spec.source.tasks";
+/// Most keys of a circle that a message shows.
+const CIRCLE_SHOWN_MAX: usize = 20;
+
+/// Checks the tasks one by one and as a graph.
+pub(super) fn validate(tasks: &[api::InlineTask]) -> Result<Vec<InlineTask>, Error> {
+    if tasks.is_empty() {
+        return Err(Error::new(FIELD, Problem::Empty));
+    }
+    if tasks.len() > TASKS_MAX {
+        return Err(Error::new(FIELD, Problem::TooMany { found: tasks.len(), max: TASKS_MAX }));
+    }
+    let validated = tasks.iter().enumerate().map(validate_task).collect::<Result<Vec<_>, _>>()?;
+    let mut index_of = BTreeMap::new();
+    for (index, task) in validated.iter().enumerate() {
+        if index_of.insert(task.key.as_str(), index).is_some() {
+            return Err(Error::new(format!("{FIELD}[{index}].key"), Problem::Duplicate { found: task.key.clone() }));
+        }
+    }
+    let mut dependencies = Vec::with_capacity(validated.len());
+    for (index, task) in validated.iter().enumerate() {
+        let needed = references(task).into_iter().map(|key| {
+            index_of
+                .get(key)
+                .copied()
+                .ok_or_else(|| Error::new(format!("{FIELD}[{index}]"), Problem::UnknownReference { found: key.to_owned() }))
+        });
+        dependencies.push(needed.collect::<Result<Vec<usize>, _>>()?);
+    }
+    if let Some(circle) = find_circle(&dependencies) {
+        return Err(Error::new(FIELD, Problem::Cycle { circle: show_circle(&validated, &circle) }));
+    }
+    Ok(validated)
+}
+
+/// The keys that no other task takes, in the order of the list.
+///
+/// # Errors
+/// When these are too many for one object.
+pub(super) fn sinks(tasks: &[InlineTask]) -> Result<Vec<String>, Error> {
+    let taken: BTreeSet<&str> = tasks.iter().flat_map(references).collect();
+    let sinks: Vec<String> =
+        tasks.iter().filter(|task| !taken.contains(task.key.as_str())).map(|task| task.key.clone()).collect();
+    if sinks.len() > COLLECTIONS_MAX {
+        return Err(Error::new(FIELD, Problem::TooManySinks { found: sinks.len() }));
+    }
+    Ok(sinks)
+}
+
+fn validate_task((index, task): (usize, &api::InlineTask)) -> Result<InlineTask, Error> {
+    let api::InlineTask { key, call, args, kwargs, retries, resources, actor } = task;
+    let field = format!("{FIELD}[{index}]");
+    name::length(&format!("{field}.key"), key, TASK_KEY_LENGTH_MAX)?;
+    if key.trim() != key || key.chars().any(char::is_control) {
+        return Err(Error::new(format!("{field}.key"), Problem::BadKey));
+    }
+    name::callable(&format!("{field}.call"), call)?;
+    arguments(&field, args, kwargs)?;
+    let retries = retries.map(|retries| validate_retries(&format!("{field}.retries"), retries)).transpose()?;
+    if let Some(resources) = resources {
+        validate_resources(&format!("{field}.resources"), resources)?;
+    }
+    Ok(InlineTask {
+        key: key.clone(),
+        call: call.clone(),
+        args: args.clone(),
+        kwargs: kwargs.clone(),
+        retries,
+        priority: None,
+        resources: resources.clone(),
+        workers: None,
+        allow_other_workers: None,
+        actor: actor.unwrap_or(false),
+    })
+}
+
+/// The keys that a task takes results of: every `{"task": key}` in its arguments.
+fn references(task: &InlineTask) -> BTreeSet<&str> {
+    let mut found = BTreeSet::new();
+    for value in task.args.iter().chain(task.kwargs.values()) {
+        collect_references(value, &mut found);
+    }
+    found
+}
+
+fn collect_references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
+    match value {
+        Value::Object(fields) => match fields.get("task") {
+            Some(Value::String(key)) if fields.len() == 1 => {
+                found.insert(key);
+            }
+            _ => fields.values().for_each(|inner| collect_references(inner, found)),
+        },
+        Value::Array(items) => items.iter().for_each(|inner| collect_references(inner, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// The tasks of one circle, each needing the next and the last the first.
+fn find_circle(dependencies: &[Vec<usize>]) -> Option<Vec<usize>> {
+    const UNSEEN: u8 = 0;
+    const ON_PATH: u8 = 1;
+    const DONE: u8 = 2;
+    let mut state = vec![UNSEEN; dependencies.len()];
+    for start in 0..dependencies.len() {
+        if state[start] != UNSEEN {
+            continue;
+        }
+        // The path from `start`, with how many dependencies of each task were followed. No recursion: a chain may be long.
+        let mut path = vec![(start, 0)];
+        state[start] = ON_PATH;
+        while let Some((task, followed)) = path.last_mut() {
+            let Some(&next) = dependencies[*task].get(*followed) else {
+                state[*task] = DONE;
+                path.pop();
+                continue;
+            };
+            *followed += 1;
+            match state[next] {
+                UNSEEN => {
+                    state[next] = ON_PATH;
+                    path.push((next, 0));
+                }
+                ON_PATH => {
+                    return Some(path.iter().map(|(task, _)| *task).skip_while(|&task| task != next).collect());
+                }
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
+fn show_circle(tasks: &[InlineTask], circle: &[usize]) -> String {
+    let mut shown: Vec<&str> = circle.iter().take(CIRCLE_SHOWN_MAX).map(|&index| tasks[index].key.as_str()).collect();
+    if circle.len() > CIRCLE_SHOWN_MAX {
+        shown.push("…");
+    }
+    shown.push(&tasks[circle[0]].key);
+    shown.join(" → ")
+}
