@@ -12,4 +12,6 @@ pub mod wire;
 #[cfg(feature = "operator")]
 pub mod controller;
 #[cfg(feature = "operator")]
+pub mod pods;
+#[cfg(feature = "operator")]
 pub mod server;

@@ -18,7 +18,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("comm", &["dask", "wire"]),
     ("server", &["dask", "engine", "wire", "comm"]),
     ("pods", &["api", "dask"]),
-    ("controller", &["api", "dask", "engine", "server"]),
+    ("controller", &["api", "dask", "engine", "server", "pods"]),
     ("telemetry", &["dask", "engine", "server"]),
     ("cli", &["api"]),
     ("local", &["dask", "engine", "wire", "api", "comm", "server", "controller", "telemetry"]),

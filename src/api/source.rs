@@ -132,7 +132,7 @@ pub struct InlineTask {
     pub call: String,
 
     /// Positional arguments: any JSON values, at most 256. An object with the one field "task", as in {task: load-0},
-    /// stands for the result of that task, also inside lists and objects.
+    /// stands for the result of that task, and {input: base} for that entry of spec.inputs; also inside lists and objects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::any_values")]
     pub args: Vec<Value>,

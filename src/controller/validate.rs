@@ -57,7 +57,7 @@ pub fn validate(name: &str, spec: &PersistedCollectionSpec, text: Option<String>
         fifo_timeout,
         actors,
     } = spec;
-    let source = validate_source(source, text)?;
+    let source = validate_source(source, text, inputs)?;
     free_form("spec.parameters", parameters)?;
     free_form("spec.optimizeOptions", optimize_options)?;
     let build = BuildRequest {
@@ -85,7 +85,7 @@ pub fn validate(name: &str, spec: &PersistedCollectionSpec, text: Option<String>
     Ok(ValidatedCollection { build, requirements, revision })
 }
 
-fn validate_source(source: &Source, text: Option<String>) -> Result<server::Source, Error> {
+fn validate_source(source: &Source, text: Option<String>, inputs: &BTreeMap<String, Input>) -> Result<server::Source, Error> {
     let Source { python, python_from, entrypoint, tasks } = source;
     let given = [
         ("python", python.is_some()),
@@ -108,7 +108,7 @@ fn validate_source(source: &Source, text: Option<String>) -> Result<server::Sour
             python_source("spec.source.pythonFrom", text)
         }
         (None, None, Some(entrypoint), None) => validate_entrypoint(entrypoint),
-        (None, None, None, Some(tasks)) => task::validate(tasks).map(server::Source::Tasks),
+        (None, None, None, Some(tasks)) => task::validate(tasks, inputs).map(server::Source::Tasks),
         _ => Err(one(given.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect())),
     }
 }

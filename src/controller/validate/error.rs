@@ -58,6 +58,8 @@ pub enum Problem {
     UnknownTask { found: String },
     #[error("takes the result of `{found}`, which is no key of spec.source.tasks")]
     UnknownReference { found: String },
+    #[error("takes the input `{found}`, which spec.inputs does not have")]
+    UnknownInput { found: String },
     #[error("tasks need each other in a circle: {circle}")]
     Cycle { circle: String },
     #[error("a key has control characters, or spaces at its ends")]

@@ -14,7 +14,7 @@ const FIELD: &str = "spec.source.tasks";
 const CIRCLE_SHOWN_MAX: usize = 20;
 
 /// Checks the tasks one by one and as a graph.
-pub(super) fn validate(tasks: &[api::InlineTask]) -> Result<Vec<InlineTask>, Error> {
+pub(super) fn validate(tasks: &[api::InlineTask], inputs: &BTreeMap<String, api::Input>) -> Result<Vec<InlineTask>, Error> {
     if tasks.is_empty() {
         return Err(Error::new(FIELD, Problem::Empty));
     }
@@ -30,7 +30,10 @@ pub(super) fn validate(tasks: &[api::InlineTask]) -> Result<Vec<InlineTask>, Err
     }
     let mut dependencies = Vec::with_capacity(validated.len());
     for (index, task) in validated.iter().enumerate() {
-        let needed = references(task).into_iter().map(|key| {
+        if let Some(unknown) = references(task, "input").into_iter().find(|name| !inputs.contains_key(*name)) {
+            return Err(Error::new(format!("{FIELD}[{index}]"), Problem::UnknownInput { found: unknown.to_owned() }));
+        }
+        let needed = references(task, "task").into_iter().map(|key| {
             index_of
                 .get(key)
                 .copied()
@@ -49,7 +52,7 @@ pub(super) fn validate(tasks: &[api::InlineTask]) -> Result<Vec<InlineTask>, Err
 /// # Errors
 /// When these are too many for one object.
 pub(super) fn sinks(tasks: &[InlineTask]) -> Result<Vec<String>, Error> {
-    let taken: BTreeSet<&str> = tasks.iter().flat_map(references).collect();
+    let taken: BTreeSet<&str> = tasks.iter().flat_map(|task| references(task, "task")).collect();
     let sinks: Vec<String> =
         tasks.iter().filter(|task| !taken.contains(task.key.as_str())).map(|task| task.key.clone()).collect();
     if sinks.len() > COLLECTIONS_MAX {
@@ -85,24 +88,24 @@ fn validate_task((index, task): (usize, &api::InlineTask)) -> Result<InlineTask,
     })
 }
 
-/// The keys that a task takes results of: every `{"task": key}` in its arguments.
-fn references(task: &InlineTask) -> BTreeSet<&str> {
+/// What a task refers to as `{"task": key}`, or `{"input": name}`, anywhere in its arguments.
+fn references<'a>(task: &'a InlineTask, kind: &str) -> BTreeSet<&'a str> {
     let mut found = BTreeSet::new();
     for value in task.args.iter().chain(task.kwargs.values()) {
-        collect_references(value, &mut found);
+        collect_references(value, kind, &mut found);
     }
     found
 }
 
-fn collect_references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
+fn collect_references<'a>(value: &'a Value, kind: &str, found: &mut BTreeSet<&'a str>) {
     match value {
-        Value::Object(fields) => match fields.get("task") {
-            Some(Value::String(key)) if fields.len() == 1 => {
-                found.insert(key);
+        Value::Object(fields) => match fields.get(kind) {
+            Some(Value::String(name)) if fields.len() == 1 => {
+                found.insert(name);
             }
-            _ => fields.values().for_each(|inner| collect_references(inner, found)),
+            _ => fields.values().for_each(|inner| collect_references(inner, kind, found)),
         },
-        Value::Array(items) => items.iter().for_each(|inner| collect_references(inner, found)),
+        Value::Array(items) => items.iter().for_each(|inner| collect_references(inner, kind, found)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

@@ -1,3 +1,5 @@
+//! What is refused, and with which words.
+
 use serde_json::json;
 
 use super::*;
@@ -133,6 +135,10 @@ const REFUSED: &[(&str, &str)] = &[
     (
         r#"{"source": {"tasks": [{"key": "a", "call": "m:f", "args": [[{"task": "b"}]]}]}, "collections": []}"#,
         "spec.source.tasks[0]: takes the result of `b`, which is no key of spec.source.tasks",
+    ),
+    (
+        r#"{"source": {"tasks": [{"key": "a", "call": "m:f", "args": [{"input": "b"}]}]}, "collections": []}"#,
+        "spec.source.tasks[0]: takes the input `b`, which spec.inputs does not have",
     ),
     (
         r#"{"source": {"tasks": [{"key": "a", "call": "m:f"}]}, "collections": ["b"]}"#,
