@@ -5,17 +5,271 @@
 //! present state is counted and ignored.
 //!
 //! ```text
-//! stimuli ──► handle_stimulus ──► instructions          getters: summary, who_has, story, …
+//! stimulus ─► on_* (workers, tasks, collections, clients)     changes what is known
+//!               │ transition                                  the only writer of a task's state and its indexes
+//!               ▼
+//!             rules: settle                                   each task takes the steps that follow, until none is left
+//!               ▼
+//!             dispatch ─► placement                           ready tasks go to workers with room, the most urgent first
+//!               ▼
+//!             stealing                                        a worker that ran dry asks for another's backlog
+//!               ▼
+//! instructions, summaries                                     `invariants` are checked here, in tests and debug builds
 //! ```
 
+mod collection;
+mod cycle;
+mod dispatch;
 mod graph;
 mod instruction;
+mod intake;
+mod invariants;
+mod on_clients;
+mod on_collections;
+mod on_tasks;
+mod on_workers;
+mod owner;
+mod placement;
+mod prefix;
+mod requirement_table;
 mod requirements;
+mod rules;
+mod stealing;
 mod stimulus;
+mod story;
 mod summary;
+mod task;
+mod transition;
+mod value_types;
+mod view;
+mod worker;
 
 pub use graph::{Annotations, Graph, GraphTask};
 pub use instruction::{ComputeTask, Instruction};
+pub use placement::{LeastLoaded, Locality, POLICIES, Placement};
 pub use requirements::{Amount, AmountError, LabelExpression, Operator, Requirements, Resources, WorkerSelector};
 pub use stimulus::{ClientId, CollectionId, Exception, Failure, Millis, RunId, Stimulus, WorkerId, WorkerProfile, WorkerStatus};
+pub use story::{STORY_ENTRIES_MAX, Stats, StoryEntry};
 pub use summary::{FailureSummary, OutputSummary, RetrySummary, Summary, TaskCounts, Unrunnable, WorkerShare};
+pub use view::WorkerView;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::dask::TaskKey;
+use collection::Collection;
+use intake::Generations;
+use prefix::PrefixTable;
+use requirement_table::RequirementTable;
+use story::Story;
+use task::{Run, TaskId, TaskTable};
+use value_types::TypeTable;
+use worker::{Load, Worker};
+
+/// What can be set on an engine.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The number of this engine's take-over: the high bits of each `RunId`, so no two engines give the same.
+    pub epoch: u32,
+    /// How many runs a worker is given for each of its threads.
+    pub worker_saturation: f64,
+    /// How many workers may die with a task before the task is held to be the cause.
+    pub allowed_failures: u32,
+    /// Bytes per second between workers, until they have measured it.
+    pub bandwidth: f64,
+    /// Further tasks are refused.
+    pub tasks_max: usize,
+    /// How workers are chosen; one of `POLICIES`.
+    pub placement: &'static dyn Placement,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            epoch: 1,
+            worker_saturation: 1.1,
+            allowed_failures: 3,
+            bandwidth: 100e6,
+            tasks_max: 10_000_000,
+            placement: &Locality,
+        }
+    }
+}
+
+/// The scheduler of one namespace.
+///
+/// # Use
+/// - `handle_stimulus` takes in what happened and says what to do about it; `next_timeout` says when to call it if
+///   nothing happens.
+/// - All other methods only look.
+///
+/// # Guarantees
+/// - A task that somebody needs is on its way, in memory or erred, whatever workers and Clients do.
+/// - The resources of a worker are never over-committed, not even while a run that was given up still goes on.
+/// - Each run that fails is counted once; deaths of workers are counted apart.
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    seed: u64,
+    now: Millis,
+    /// The kind of the stimulus that is being handled, for the story.
+    handling: &'static str,
+
+    tasks: TaskTable,
+    workers: BTreeMap<WorkerId, Worker>,
+    /// All and only workers with a free slot, the least loaded first.
+    open: BTreeSet<(Load, u64, WorkerId)>,
+    requirements: RequirementTable,
+    collections: BTreeMap<CollectionId, Collection>,
+    /// What each Client wants; the reverse of `Task::wanted_by`.
+    clients: BTreeMap<ClientId, BTreeSet<TaskId>>,
+    prefixes: PrefixTable,
+    types: TypeTable,
+    generations: Generations,
+    /// Bytes per second between workers, averaged over what they report.
+    bandwidth: f64,
+    runs: u64,
+    /// When to look for work to steal again.
+    balance_at: Option<Millis>,
+
+    /// Tasks that may have a step to take; empty between stimuli, as all that follow.
+    unsettled: VecDeque<TaskId>,
+    frees: BTreeMap<WorkerId, Vec<TaskKey>>,
+    /// Runs that were given up, with what they take until they are over.
+    given_up: Vec<(TaskKey, Run, Resources)>,
+    changed: BTreeSet<CollectionId>,
+    out: Vec<Instruction>,
+
+    story: Story,
+    stats: Stats,
+}
+
+impl Engine {
+    /// An engine without workers, tasks or clients. Of workers that are equally good, `seed` decides.
+    pub fn new(config: Config, seed: u64) -> Self {
+        Self {
+            bandwidth: config.bandwidth,
+            config,
+            seed,
+            now: Millis(0),
+            handling: "",
+            tasks: TaskTable::default(),
+            workers: BTreeMap::new(),
+            open: BTreeSet::new(),
+            requirements: RequirementTable::default(),
+            collections: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            prefixes: PrefixTable::default(),
+            types: TypeTable::default(),
+            generations: Generations::default(),
+            runs: 0,
+            balance_at: None,
+            unsettled: VecDeque::new(),
+            frees: BTreeMap::new(),
+            given_up: Vec::new(),
+            changed: BTreeSet::new(),
+            out: Vec::new(),
+            story: Story::default(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Takes in what happened and appends what to do about it, in order.
+    ///
+    /// The same stimuli at the same times give the same instructions, always. A time before that of the last stimulus
+    /// counts as that time.
+    pub fn handle_stimulus(&mut self, now: Millis, stimulus: Stimulus, instructions: &mut Vec<Instruction>) {
+        self.now = self.now.max(now);
+        self.stats.stimuli += 1;
+        self.handling = stimulus.kind();
+        std::mem::swap(&mut self.out, instructions);
+        self.take_in(stimulus);
+        self.settle();
+        self.send_frees();
+        self.dispatch();
+        self.balance();
+        // No step follows from an assignment, but it left neighbours to be looked at.
+        self.settle();
+        for collection in std::mem::take(&mut self.changed) {
+            self.out.push(Instruction::CollectionChanged { collection });
+        }
+        std::mem::swap(&mut self.out, instructions);
+        if cfg!(debug_assertions) && self.invariants_are_due() {
+            self.check_invariants();
+        }
+    }
+
+    /// When to call `handle_stimulus` with `Stimulus::Timeout` if nothing else happens first.
+    pub fn next_timeout(&self) -> Option<Millis> {
+        self.balance_at
+    }
+
+    fn take_in(&mut self, stimulus: Stimulus) {
+        match stimulus {
+            Stimulus::WorkerJoined { worker, profile } => self.on_worker_joined(worker, profile),
+            Stimulus::WorkerStatusChanged { worker, status } => self.on_worker_status_changed(worker, status),
+            Stimulus::WorkerChanged { worker, labels, resources, builder } => {
+                self.on_worker_changed(worker, labels, resources, builder);
+            }
+            Stimulus::WorkerHeartbeat { worker, memory, bandwidth, executing } => {
+                self.on_worker_heartbeat(worker, memory, bandwidth, &executing);
+            }
+            Stimulus::WorkerLeft { worker, expected } => self.on_worker_left(worker, expected),
+
+            Stimulus::TaskFinished { worker, key, run_id, nbytes, typename: _, type_pickle, compute_ms } => {
+                self.on_task_finished(worker, &key, run_id, on_tasks::Outcome { nbytes, type_pickle, compute_ms });
+            }
+            Stimulus::TaskErred { worker, key, run_id, failure } => self.on_task_erred(worker, &key, run_id, failure),
+            Stimulus::Reschedule { worker, key } => self.on_reschedule(worker, &key),
+            Stimulus::LongRunning { worker, key, run_id, compute_ms } => self.on_long_running(worker, &key, run_id, compute_ms),
+            Stimulus::ReleaseWorkerData { worker, key } => self.on_release_worker_data(worker, &key),
+            Stimulus::AddKeys { worker, keys } => self.on_add_keys(worker, keys),
+            Stimulus::RequestRefreshWhoHas { worker, keys } => self.on_request_refresh_who_has(worker, keys),
+            Stimulus::StealResponse { worker, key, state } => self.on_steal_response(worker, &key, state.as_deref()),
+
+            Stimulus::CollectionBuilt { collection, graph, outputs, requirements } => {
+                self.on_collection_built(collection, graph, outputs, requirements);
+            }
+            Stimulus::CollectionChanged { collection, requirements } => self.on_collection_changed(collection, requirements),
+            Stimulus::CollectionRemoved { collection } => self.on_collection_removed(collection),
+
+            Stimulus::UpdateGraph { client, graph, wanted, requirements, submitting_task } => {
+                self.on_update_graph(client, graph, &wanted, &requirements, submitting_task.as_ref());
+            }
+            Stimulus::ClientDesiresKeys { client, keys } => self.on_client_desires_keys(client, &keys),
+            Stimulus::ClientReleasesKeys { client, keys } => self.on_client_releases_keys(client, &keys),
+            Stimulus::CancelKeys { client, keys, force } => self.on_cancel_keys(client, &keys, force),
+            Stimulus::RetryKeys { keys } => self.on_retry_keys(&keys),
+            Stimulus::DataScattered { client, key, nbytes, typename: _, workers } => {
+                self.on_data_scattered(client, &key, nbytes, &workers);
+            }
+            Stimulus::ClientLeft { client } => self.on_client_left(client),
+
+            // Dispatch and balance follow every stimulus.
+            Stimulus::Timeout => {}
+        }
+    }
+
+    /// Counts what made no sense in the state it met.
+    fn ignore(&mut self) {
+        *self.stats.ignored_stimuli.entry(self.handling).or_default() += 1;
+    }
+
+    /// Sends what workers have to drop, and holds what their given-up runs may still take.
+    fn send_frees(&mut self) {
+        for (key, run, resources) in std::mem::take(&mut self.given_up) {
+            if let Some(worker) = self.workers.get_mut(&run.worker) {
+                worker.linger(key, run.run_id, resources);
+            }
+        }
+        for (worker, keys) in std::mem::take(&mut self.frees) {
+            if self.workers.contains_key(&worker) {
+                self.out.push(Instruction::FreeKeys { worker, keys });
+            }
+        }
+    }
+
+    /// Orders workers that are equally good; a permutation of their ids by the seed.
+    fn tie_break(&self, worker: WorkerId) -> u64 {
+        u64::from(worker.0) ^ self.seed
+    }
+}

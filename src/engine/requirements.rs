@@ -5,6 +5,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::engine::WorkerProfile;
+
 /// What `persist` was asked with, for every task of a graph that does not say otherwise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Requirements {
@@ -46,12 +48,41 @@ pub struct WorkerSelector {
     pub names: Vec<String>,
 }
 
+impl WorkerSelector {
+    /// Whether a worker is one of those meant.
+    pub fn matches(&self, profile: &WorkerProfile) -> bool {
+        let named = self.names.is_empty() || self.names.iter().any(|name| is_called(profile, name));
+        let labelled = self.match_labels.iter().all(|(key, value)| profile.labels.get(key) == Some(value));
+        named && labelled && self.match_expressions.iter().all(|expression| expression.matches(&profile.labels))
+    }
+}
+
+fn is_called(profile: &WorkerProfile, name: &str) -> bool {
+    let address = &profile.address;
+    profile.name == name
+        || profile.pod.as_deref() == Some(name)
+        || [address.as_str(), address.host_and_port(), address.host()].contains(&name)
+}
+
 /// One requirement on a label, as in Kubernetes' label selectors.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LabelExpression {
     pub key: String,
     pub operator: Operator,
     pub values: Vec<String>,
+}
+
+impl LabelExpression {
+    /// As Kubernetes has it, a label that is not there is in no set.
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        let is_in = labels.get(&self.key).is_some_and(|value| self.values.contains(value));
+        match self.operator {
+            Operator::In => is_in,
+            Operator::NotIn => !is_in,
+            Operator::Exists => labels.contains_key(&self.key),
+            Operator::DoesNotExist => !labels.contains_key(&self.key),
+        }
+    }
 }
 
 /// How a label expression compares.
@@ -151,6 +182,7 @@ impl fmt::Display for Resources {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dask::WorkerAddress;
 
     #[test]
     fn fractions_of_a_resource_add_up_exactly() {
@@ -158,6 +190,49 @@ mod tests {
         let sum = tenth.saturating_add(tenth).saturating_add(tenth);
         assert_eq!(sum, Amount::from_f64(0.3).unwrap());
         assert_eq!(sum.to_string(), "0.3");
+    }
+
+    fn profile(labels: &[(&str, &str)]) -> WorkerProfile {
+        WorkerProfile {
+            address: WorkerAddress::new("tcp://10.0.0.7:40001"),
+            name: "w-0".to_owned(),
+            pod: Some("pod-0".to_owned()),
+            nthreads: 1,
+            memory_limit: None,
+            resources: Resources::default(),
+            labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            builder: false,
+        }
+    }
+
+    #[test]
+    fn a_worker_goes_by_its_name_its_pod_its_host_and_its_address() {
+        let profile = profile(&[]);
+        for name in ["w-0", "pod-0", "10.0.0.7", "10.0.0.7:40001", "tcp://10.0.0.7:40001"] {
+            let selector = WorkerSelector { names: vec!["other".to_owned(), name.to_owned()], ..WorkerSelector::default() };
+            assert!(selector.matches(&profile), "{name}");
+        }
+        let selector = WorkerSelector { names: vec!["w".to_owned()], ..WorkerSelector::default() };
+        assert!(!selector.matches(&profile));
+    }
+
+    #[test]
+    fn a_label_expression_means_what_it_means_in_kubernetes() {
+        let expression = |operator, values: &[&str]| {
+            let values = values.iter().map(|value| (*value).to_owned()).collect();
+            let match_expressions = vec![LabelExpression { key: "disk".to_owned(), operator, values }];
+            WorkerSelector { match_expressions, ..WorkerSelector::default() }
+        };
+        let (nvme, none) = (profile(&[("disk", "nvme")]), profile(&[]));
+        for (selector, has_it, has_none) in [
+            (expression(Operator::In, &["ssd", "nvme"]), true, false),
+            (expression(Operator::In, &["ssd"]), false, false),
+            (expression(Operator::NotIn, &["nvme"]), false, true),
+            (expression(Operator::Exists, &[]), true, false),
+            (expression(Operator::DoesNotExist, &[]), false, true),
+        ] {
+            assert_eq!((selector.matches(&nvme), selector.matches(&none)), (has_it, has_none), "{selector:?}");
+        }
     }
 
     #[test]

@@ -213,3 +213,35 @@ pub enum Stimulus {
     /// The time that `next_timeout` named has come.
     Timeout,
 }
+
+impl Stimulus {
+    /// Its name in stories and counters.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::WorkerJoined { .. } => "worker-joined",
+            Self::WorkerStatusChanged { .. } => "worker-status-changed",
+            Self::WorkerChanged { .. } => "worker-changed",
+            Self::WorkerHeartbeat { .. } => "worker-heartbeat",
+            Self::WorkerLeft { .. } => "worker-left",
+            Self::TaskFinished { .. } => "task-finished",
+            Self::TaskErred { .. } => "task-erred",
+            Self::Reschedule { .. } => "reschedule",
+            Self::LongRunning { .. } => "long-running",
+            Self::ReleaseWorkerData { .. } => "release-worker-data",
+            Self::AddKeys { .. } => "add-keys",
+            Self::RequestRefreshWhoHas { .. } => "request-refresh-who-has",
+            Self::StealResponse { .. } => "steal-response",
+            Self::CollectionBuilt { .. } => "collection-built",
+            Self::CollectionChanged { .. } => "collection-changed",
+            Self::CollectionRemoved { .. } => "collection-removed",
+            Self::UpdateGraph { .. } => "update-graph",
+            Self::ClientDesiresKeys { .. } => "client-desires-keys",
+            Self::ClientReleasesKeys { .. } => "client-releases-keys",
+            Self::CancelKeys { .. } => "cancel-keys",
+            Self::RetryKeys { .. } => "retry-keys",
+            Self::DataScattered { .. } => "data-scattered",
+            Self::ClientLeft { .. } => "client-left",
+            Self::Timeout => "timeout",
+        }
+    }
+}

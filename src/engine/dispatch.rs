@@ -1,0 +1,165 @@
+//! Gives ready tasks to workers with room.
+//!
+//! Tasks are placed late: a worker is given about as many as it has threads, the others stay in the queue of their
+//! requirement, where a change of priority or a new worker counts at once. So at each moment the most urgent task that
+//! fits goes first. The one exception: a task may stand in a short queue on a worker that holds its data, where that is
+//! quicker than fetching the data elsewhere; never more than `local_backlog` of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::dask::Priority;
+use crate::engine::placement::Candidate;
+use crate::engine::requirement_table::RequirementId;
+use crate::engine::task::{Run, Task, TaskId, TaskState};
+use crate::engine::worker::Worker;
+use crate::engine::{ComputeTask, Engine, Instruction, RunId, WorkerId};
+
+/// How many of the least loaded workers are compared for a task.
+const CANDIDATES_MAX: usize = 20;
+/// What fetching costs however little it is: a worker that holds the inputs is better than one that does not.
+const TRANSFER_LATENCY_US: u64 = 2_000;
+
+/// Some of a task's inputs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Inputs {
+    count: usize,
+    nbytes: u64,
+}
+
+impl Inputs {
+    fn of<'a>(tasks: impl Iterator<Item = &'a Task>) -> Self {
+        let mut inputs = Self::default();
+        tasks.for_each(|task| inputs.add(task));
+        inputs
+    }
+
+    fn add(&mut self, task: &Task) {
+        self.count += 1;
+        self.nbytes += task.nbytes();
+    }
+
+    fn without(self, other: Self) -> Self {
+        Self { count: self.count - other.count, nbytes: self.nbytes - other.nbytes }
+    }
+}
+
+impl Engine {
+    /// Places ready tasks, the most urgent first, until no worker has room for the first of any queue.
+    pub(super) fn dispatch(&mut self) {
+        let mut heads: BTreeSet<(Priority, TaskId, RequirementId)> = BTreeSet::new();
+        for requirement in self.requirements.ids().filter(|id| self.requirements.has_workers(*id)) {
+            heads.extend(self.requirements.most_urgent(requirement).map(|(priority, task)| (priority, task, requirement)));
+        }
+        while let Some((_, task, requirement)) = heads.pop_first() {
+            // A queue whose first task does not fit anywhere waits: nothing that is placed meanwhile makes room.
+            if let Some(worker) = self.choose_worker(task) {
+                self.assign(task, worker);
+                heads.extend(self.requirements.most_urgent(requirement).map(|(priority, task)| (priority, task, requirement)));
+            }
+        }
+    }
+
+    fn choose_worker(&self, id: TaskId) -> Option<WorkerId> {
+        if self.tasks[id].actor {
+            return self.choose_worker_of_actor(id);
+        }
+        let local = self.local_data(id);
+        let total = Inputs::of(self.tasks[id].dependencies.iter().map(|dependency| &self.tasks[*dependency]));
+        let holders = local.keys().copied().filter(|worker| self.fits(id, *worker));
+        let open = self.open.iter().map(|(_, _, worker)| *worker).filter(|worker| self.fits(id, *worker)).take(CANDIDATES_MAX);
+        let ranked = open.chain(holders).filter_map(|worker_id| {
+            let worker = &self.workers[&worker_id];
+            if !self.has_slot(worker) && !self.may_queue_on(id, worker) {
+                return None;
+            }
+            let missing = total.without(local.get(&worker_id).copied().unwrap_or_default());
+            let candidate =
+                Candidate { has_slot: self.has_slot(worker), wait_us: worker.wait_us(), transfer_us: self.transfer_us(missing) };
+            let cost = self.config.placement.cost(&candidate)?;
+            Some((cost, worker.load(), worker.nbytes, self.tie_break(worker_id), worker_id))
+        });
+        ranked.min().map(|(.., worker)| worker)
+    }
+
+    /// Actors stay for good, so they are spread, and wait for no slot.
+    fn choose_worker_of_actor(&self, id: TaskId) -> Option<WorkerId> {
+        let eligible = self.requirements.eligible(self.tasks[id].requirement).iter().copied();
+        eligible.filter(|worker| self.fits(id, *worker)).min_by_key(|worker_id| {
+            let worker = &self.workers[worker_id];
+            (worker.actors, worker.load(), self.tie_break(*worker_id))
+        })
+    }
+
+    /// Whether a worker may run a task, and has what the task takes apart from a slot.
+    fn fits(&self, id: TaskId, worker: WorkerId) -> bool {
+        let requirement = self.tasks[id].requirement;
+        self.requirements.eligible(requirement).contains(&worker)
+            && self.workers[&worker].has_room_for(self.requirements.get(requirement))
+    }
+
+    fn has_slot(&self, worker: &Worker) -> bool {
+        worker.in_flight() < worker.slots(self.config.worker_saturation)
+    }
+
+    /// Whether a task may wait on a worker that holds its data. What reads data in waits here: on a worker it would only
+    /// be ahead of more urgent work to come.
+    fn may_queue_on(&self, id: TaskId, worker: &Worker) -> bool {
+        let local_backlog = worker.profile.nthreads;
+        let task = &self.tasks[id];
+        !task.data_producer
+            && !task.dependencies.is_empty()
+            && worker.in_flight() < worker.slots(self.config.worker_saturation).saturating_add(local_backlog)
+    }
+
+    /// How long a worker fetches what it does not hold.
+    pub(super) fn transfer_us(&self, missing: Inputs) -> u64 {
+        let latency_us = if missing.count == 0 { 0 } else { TRANSFER_LATENCY_US };
+        latency_us + (missing.nbytes as f64 * 1e6 / self.bandwidth) as u64
+    }
+
+    /// What each worker holds of a task's dependencies.
+    fn local_data(&self, id: TaskId) -> BTreeMap<WorkerId, Inputs> {
+        let mut local: BTreeMap<WorkerId, Inputs> = BTreeMap::new();
+        for dependency in &self.tasks[id].dependencies {
+            let task = &self.tasks[*dependency];
+            for holder in task.holders() {
+                local.entry(*holder).or_default().add(task);
+            }
+        }
+        local
+    }
+
+    /// What a worker would have to fetch for a task.
+    pub(super) fn missing_data(&self, id: TaskId, worker: WorkerId) -> Inputs {
+        let dependencies = self.tasks[id].dependencies.iter().map(|dependency| &self.tasks[*dependency]);
+        Inputs::of(dependencies.filter(|dependency| !dependency.holders().contains(&worker)))
+    }
+
+    fn assign(&mut self, id: TaskId, worker: WorkerId) {
+        self.runs += 1;
+        let run_id = RunId((u64::from(self.config.epoch) << 32) + self.runs);
+        let task = &self.tasks[id];
+        let Some(run_spec) = task.run_spec.clone() else { return };
+        let requirement = self.requirements.get(task.requirement);
+        let dependencies = task.dependencies.iter().map(|dependency| {
+            let key = self.tasks[*dependency].key.clone();
+            let holders = self.addresses(self.tasks[*dependency].holders());
+            (key, self.tasks[*dependency].nbytes(), holders)
+        });
+        let compute = ComputeTask {
+            key: task.key.clone(),
+            run_id,
+            dependencies: dependencies.collect(),
+            priority: task.priority,
+            run_spec,
+            resources: requirement.resources.clone(),
+            actor: task.actor,
+            executor: requirement.executor.clone(),
+        };
+        let expected_us = self.prefixes.expected_us(task.prefix) + self.transfer_us(self.missing_data(id, worker));
+        let run =
+            Run { worker, run_id, since: self.now, expected_us, requirement: task.requirement, seceded: false, executing: false };
+        self.transition(id, TaskState::Processing(run));
+        self.out.push(Instruction::ComputeTask { worker, task: Box::new(compute) });
+    }
+}

@@ -1,0 +1,191 @@
+//! Clients ask for keys and let go of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::dask::TaskKey;
+use crate::engine::intake::Intake;
+use crate::engine::on_tasks::NBYTES_MAX;
+use crate::engine::owner::Owner;
+use crate::engine::task::{Blame, Replicas, StateName, TaskId, TaskState};
+use crate::engine::{ClientId, Engine, Graph, Instruction, Requirements, WorkerId};
+
+/// A graph that a task submits runs before others of its parent's priority.
+const SUBMITTED_BY_TASK: f64 = 0.01;
+
+impl Engine {
+    pub(super) fn on_update_graph(
+        &mut self,
+        client: ClientId,
+        graph: Graph,
+        wanted: &[TaskKey],
+        requirements: &Requirements,
+        submitting_task: Option<&TaskKey>,
+    ) {
+        let parent = submitting_task.and_then(|key| self.tasks.id(key));
+        let generation = match parent {
+            // Sic: the first element of the parent's priority, which is the user's. Source: distributed 2026.8.0,
+            // scheduler.py: `_set_priorities`.
+            Some(parent) => -self.tasks[parent].priority.user - SUBMITTED_BY_TASK,
+            None => self.generations.of_graph(self.now, requirements.fifo_timeout_ms) as f64,
+        };
+        self.take_in_graph(graph, &Intake { owner: Owner::Client(client), requirements, generation });
+        self.on_client_desires_keys(client, wanted);
+    }
+
+    pub(super) fn on_client_desires_keys(&mut self, client: ClientId, keys: &[TaskKey]) {
+        let mut unknown = Vec::new();
+        for key in keys {
+            match self.tasks.id(key) {
+                Some(id) => {
+                    self.want(id, Owner::Client(client));
+                    self.announce_to(id, client);
+                }
+                None => unknown.push(key.clone()),
+            }
+        }
+        if !unknown.is_empty() {
+            let reason = "the scheduler does not know these keys".to_owned();
+            self.out.push(Instruction::CancelledKeys { client, keys: unknown, reason });
+        }
+    }
+
+    pub(super) fn on_client_releases_keys(&mut self, client: ClientId, keys: &[TaskKey]) {
+        for key in keys {
+            match self.tasks.id(key) {
+                Some(id) => self.unwant(id, Owner::Client(client)),
+                None => self.ignore(),
+            }
+        }
+    }
+
+    pub(super) fn on_client_left(&mut self, client: ClientId) {
+        for id in self.clients.remove(&client).unwrap_or_default() {
+            self.unwant(id, Owner::Client(client));
+        }
+    }
+
+    /// Cancels keys and what depends on them, for this Client where others want them too, with `force` for all Clients.
+    /// A collection's wishes stay.
+    pub(super) fn on_cancel_keys(&mut self, client: ClientId, keys: &[TaskKey], force: bool) {
+        let mut seen = BTreeSet::new();
+        let mut pending: Vec<TaskId> = keys.iter().rev().filter_map(|key| self.tasks.id(key)).collect();
+        let mut cancelled: BTreeMap<ClientId, Vec<TaskKey>> = BTreeMap::new();
+        while let Some(id) = pending.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            pending.extend(self.tasks[id].dependents.iter().rev());
+            let clients = self.clients_that_want(id);
+            let is_alone = self.tasks[id].wanted_by.iter().all(|owner| *owner == Owner::Client(client));
+            for wanting in clients {
+                if force || (wanting == client && is_alone) {
+                    cancelled.entry(wanting).or_default().push(self.tasks[id].key.clone());
+                    self.unwant(id, Owner::Client(wanting));
+                }
+            }
+        }
+        for (client, keys) in cancelled {
+            self.out.push(Instruction::CancelledKeys { client, keys, reason: "cancelled by a client".to_owned() });
+        }
+    }
+
+    /// Gives failed tasks another try: what failed by itself at the root of each key, and then all that it had failed.
+    pub(super) fn on_retry_keys(&mut self, keys: &[TaskKey]) {
+        let mut seen = BTreeSet::new();
+        let mut pending: Vec<TaskId> = keys.iter().rev().filter_map(|key| self.tasks.id(key)).collect();
+        while let Some(id) = pending.pop() {
+            if seen.insert(id) && self.tasks[id].blame().is_some() {
+                pending.extend(self.tasks[id].dependencies.iter().rev());
+                self.retry(id);
+            }
+        }
+    }
+
+    /// Another try for a task that failed itself and can be run; what it had failed follows by the rules.
+    pub(super) fn retry(&mut self, id: TaskId) {
+        if let Some(Blame::Own(_)) = self.tasks[id].blame()
+            && self.tasks[id].run_spec.is_some()
+        {
+            self.tasks[id].worker_deaths = 0;
+            self.release(id);
+        }
+    }
+
+    /// Another try, with all retries.
+    pub(super) fn retry_afresh(&mut self, id: TaskId) {
+        if self.tasks[id].blame().is_some() {
+            self.tasks[id].failures = 0;
+            self.retry(id);
+        }
+    }
+
+    pub(super) fn on_data_scattered(&mut self, client: ClientId, key: &TaskKey, nbytes: u64, workers: &[WorkerId]) {
+        let holders: SmallVec<[WorkerId; 4]> = workers.iter().copied().filter(|id| self.workers.contains_key(id)).collect();
+        if holders.is_empty() {
+            self.ignore();
+            self.out.push(Instruction::LostData { client, key: key.clone() });
+            return;
+        }
+        let Some(id) = self.record_scattered(key, client) else { return self.ignore() };
+        match self.tasks[id].state() {
+            TaskState::Memory(_) => {
+                for holder in holders {
+                    if !self.tasks[id].holders().contains(&holder) {
+                        self.add_replica(id, holder);
+                    }
+                }
+            }
+            // The run under way will say what the value is.
+            TaskState::Processing(run) => {
+                let runs_on = run.worker;
+                for holder in holders.into_iter().filter(|holder| *holder != runs_on) {
+                    self.free(holder, key.clone());
+                }
+            }
+            TaskState::Released | TaskState::Waiting | TaskState::NoWorker | TaskState::Queued | TaskState::Erred(_) => {
+                if self.tasks[id].state_name() != StateName::Released {
+                    self.release(id);
+                }
+                let value_type = self.types.intern(Bytes::new());
+                let nbytes = nbytes.min(NBYTES_MAX);
+                self.transition(id, TaskState::Memory(Replicas { holders, nbytes, value_type }));
+            }
+        }
+        self.want(id, Owner::Client(client));
+        self.announce(id);
+    }
+
+    /// Notes that somebody wants the result of a task itself.
+    pub(super) fn want(&mut self, id: TaskId, owner: Owner) {
+        let task = &mut self.tasks[id];
+        if !task.wanted_by.contains(&owner) {
+            task.wanted_by.push(owner);
+            self.unsettled.push_back(id);
+        }
+        if let Owner::Client(client) = owner {
+            self.clients.entry(client).or_default().insert(id);
+        }
+    }
+
+    pub(super) fn unwant(&mut self, id: TaskId, owner: Owner) {
+        let task = &mut self.tasks[id];
+        task.wanted_by.retain(|wanting| *wanting != owner);
+        self.unsettled.push_back(id);
+        if let Owner::Client(client) = owner
+            && let Some(wants) = self.clients.get_mut(&client)
+        {
+            wants.remove(&id);
+        }
+    }
+
+    pub(super) fn clients_that_want(&self, id: TaskId) -> Vec<ClientId> {
+        let clients = self.tasks[id].wanted_by.iter().filter_map(|owner| match owner {
+            Owner::Client(client) => Some(*client),
+            Owner::Collection(_) => None,
+        });
+        clients.collect()
+    }
+}

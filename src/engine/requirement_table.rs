@@ -1,0 +1,172 @@
+//! What tasks ask of a worker: each requirement held once, with its workers and its queue.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::dask::Priority;
+use crate::engine::task::TaskId;
+use crate::engine::worker::Worker;
+use crate::engine::{Resources, WorkerId, WorkerSelector};
+
+/// The place of a requirement in the `RequirementTable`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct RequirementId(u32);
+
+/// What a task asks of the worker that runs it. Tasks that ask the same share a queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Requirement {
+    pub(super) workers: Option<WorkerSelector>,
+    /// Any running worker will do while none matches `workers`.
+    pub(super) allow_other_workers: bool,
+    pub(super) resources: Resources,
+    pub(super) executor: Option<String>,
+    pub(super) actor: bool,
+    /// Workers died with these tasks: no worker runs two of them at once, so the next death tells which it was.
+    pub(super) isolated: bool,
+}
+
+/// A requirement in use.
+#[derive(Debug)]
+struct Entry {
+    requirement: Requirement,
+    /// How many tasks and runs refer to it; at zero the entry goes.
+    users: usize,
+    /// All running workers that `workers` selects and whose resources suffice when nothing else runs.
+    preferred: BTreeSet<WorkerId>,
+    /// With `allow_other_workers`: all running workers whose resources suffice.
+    others: BTreeSet<WorkerId>,
+    /// All tasks of this requirement in `Queued` and `NoWorker`, the most urgent first.
+    ready: BTreeSet<(Priority, TaskId)>,
+}
+
+impl Entry {
+    fn eligible(&self) -> &BTreeSet<WorkerId> {
+        if self.preferred.is_empty() { &self.others } else { &self.preferred }
+    }
+
+    fn consider(&mut self, id: WorkerId, worker: &Worker) {
+        let suffices = worker.takes_tasks() && worker.profile.resources.covers(&self.requirement.resources);
+        let selected = self.requirement.workers.as_ref().is_none_or(|selector| selector.matches(&worker.profile));
+        let put = |set: &mut BTreeSet<WorkerId>, belongs: bool| if belongs { set.insert(id) } else { set.remove(&id) };
+        put(&mut self.preferred, suffices && selected);
+        put(&mut self.others, suffices && self.requirement.allow_other_workers);
+    }
+}
+
+/// All requirements in use.
+#[derive(Debug, Default)]
+pub(super) struct RequirementTable {
+    entries: BTreeMap<RequirementId, Entry>,
+    ids: BTreeMap<Requirement, RequirementId>,
+    next: u32,
+}
+
+impl RequirementTable {
+    /// Counts one more user of a requirement.
+    pub(super) fn acquire(&mut self, requirement: &Requirement, workers: &BTreeMap<WorkerId, Worker>) -> RequirementId {
+        if let Some(&id) = self.ids.get(requirement) {
+            self.retain(id);
+            return id;
+        }
+        let id = RequirementId(self.next);
+        self.next = self.next.checked_add(1).expect("fewer requirements than ids in the life of an engine");
+        let mut entry = Entry {
+            requirement: requirement.clone(),
+            users: 1,
+            preferred: BTreeSet::new(),
+            others: BTreeSet::new(),
+            ready: BTreeSet::new(),
+        };
+        for (worker_id, worker) in workers {
+            entry.consider(*worker_id, worker);
+        }
+        self.entries.insert(id, entry);
+        self.ids.insert(requirement.clone(), id);
+        id
+    }
+
+    /// Counts one more user of a requirement in use.
+    pub(super) fn retain(&mut self, id: RequirementId) {
+        self.entry_mut(id).users += 1;
+    }
+
+    pub(super) fn release(&mut self, id: RequirementId) {
+        let entry = self.entry_mut(id);
+        entry.users -= 1;
+        if entry.users == 0 {
+            let entry = self.entries.remove(&id).expect("a requirement in use has an entry");
+            self.ids.remove(&entry.requirement);
+        }
+    }
+
+    pub(super) fn get(&self, id: RequirementId) -> &Requirement {
+        &self.entry(id).requirement
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = RequirementId> {
+        self.entries.keys().copied()
+    }
+
+    /// The workers that may run such tasks as things are.
+    pub(super) fn eligible(&self, id: RequirementId) -> &BTreeSet<WorkerId> {
+        self.entry(id).eligible()
+    }
+
+    pub(super) fn has_workers(&self, id: RequirementId) -> bool {
+        !self.eligible(id).is_empty()
+    }
+
+    pub(super) fn ready(&self, id: RequirementId) -> &BTreeSet<(Priority, TaskId)> {
+        &self.entry(id).ready
+    }
+
+    pub(super) fn most_urgent(&self, id: RequirementId) -> Option<(Priority, TaskId)> {
+        self.entry(id).ready.first().copied()
+    }
+
+    pub(super) fn push_ready(&mut self, id: RequirementId, priority: Priority, task: TaskId) {
+        self.entry_mut(id).ready.insert((priority, task));
+    }
+
+    pub(super) fn remove_ready(&mut self, id: RequirementId, priority: Priority, task: TaskId) {
+        self.entry_mut(id).ready.remove(&(priority, task));
+    }
+
+    /// Looks at a worker that joined or is different now. Returns the requirements that have workers now and had none,
+    /// or the reverse.
+    pub(super) fn worker_changed(&mut self, id: WorkerId, worker: &Worker) -> Vec<RequirementId> {
+        self.update(|entry| entry.consider(id, worker))
+    }
+
+    /// Forgets a worker. Returns the requirements that are left without workers.
+    pub(super) fn worker_left(&mut self, id: WorkerId) -> Vec<RequirementId> {
+        self.update(|entry| {
+            entry.preferred.remove(&id);
+            entry.others.remove(&id);
+        })
+    }
+
+    fn update(&mut self, mut change: impl FnMut(&mut Entry)) -> Vec<RequirementId> {
+        let mut flipped = Vec::new();
+        for (id, entry) in &mut self.entries {
+            let before = entry.eligible().is_empty();
+            change(entry);
+            if entry.eligible().is_empty() != before {
+                flipped.push(*id);
+            }
+        }
+        flipped
+    }
+
+    /// For `invariants`: how many users each requirement says it has.
+    pub(super) fn users(&self) -> impl Iterator<Item = (RequirementId, usize)> {
+        self.entries.iter().map(|(id, entry)| (*id, entry.users))
+    }
+
+    fn entry(&self, id: RequirementId) -> &Entry {
+        self.entries.get(&id).expect("a requirement in use has an entry")
+    }
+
+    fn entry_mut(&mut self, id: RequirementId) -> &mut Entry {
+        self.entries.get_mut(&id).expect("a requirement in use has an entry")
+    }
+}

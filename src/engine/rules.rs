@@ -1,0 +1,201 @@
+//! What each task has to do next.
+//!
+//! `next_step` looks at one task and its counters and names the step it must take, if any; `settle` lets all tasks that
+//! may be concerned take their steps until none is left. So no task can be forgotten half-way: "no task has a step left"
+//! is checked after every stimulus (`invariants`).
+
+use std::sync::Arc;
+
+use crate::dask::TaskKey;
+use crate::engine::owner::Owner;
+use crate::engine::requirement_table::Requirement;
+use crate::engine::task::{Blame, Fault, TaskId, TaskState};
+use crate::engine::{Engine, Exception, Failure, Instruction, WorkerId};
+
+/// One step of one task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is needed now: wait for the dependencies.
+    Wait,
+    /// It is ready: stand in the queue.
+    Queue,
+    /// It is ready, but no worker may run it.
+    LackWorker,
+    /// A dependency failed.
+    FailByDependency,
+    /// It is needed but nobody can say how to run it: scattered data that was lost.
+    FailAsLost,
+    /// Nobody needs it: let go of what is held or under way.
+    Release,
+    /// Nobody knows of it any more.
+    Forget,
+}
+
+impl Engine {
+    /// The step that a task must take as things are.
+    pub(super) fn next_step(&self, id: TaskId) -> Option<Step> {
+        let task = &self.tasks[id];
+        let needed = task.is_needed();
+        let forgettable = !needed && task.member_of.is_empty() && task.dependents.is_empty();
+        match task.state() {
+            TaskState::Released if forgettable => Some(Step::Forget),
+            TaskState::Released if !needed => None,
+            TaskState::Released if task.failed > 0 => Some(Step::FailByDependency),
+            TaskState::Released if task.run_spec.is_none() => Some(Step::FailAsLost),
+            TaskState::Released => Some(Step::Wait),
+
+            TaskState::Waiting | TaskState::NoWorker | TaskState::Queued | TaskState::Processing(_) if !needed => {
+                Some(Step::Release)
+            }
+            TaskState::Waiting if task.failed > 0 => Some(Step::FailByDependency),
+            TaskState::Waiting if task.missing > 0 => None,
+            TaskState::Waiting if self.requirements.has_workers(task.requirement) => Some(Step::Queue),
+            TaskState::Waiting => Some(Step::LackWorker),
+
+            TaskState::NoWorker | TaskState::Queued | TaskState::Processing(_) if task.missing > 0 => Some(Step::Wait),
+            TaskState::NoWorker => self.requirements.has_workers(task.requirement).then_some(Step::Queue),
+            TaskState::Queued => (!self.requirements.has_workers(task.requirement)).then_some(Step::LackWorker),
+            TaskState::Processing(_) => None,
+
+            TaskState::Memory(_) => (!needed).then_some(Step::Release),
+
+            TaskState::Erred(_) if forgettable => Some(Step::Forget),
+            // What failed it was given another try.
+            TaskState::Erred(Blame::Dependency(_)) => (task.failed == 0).then_some(Step::Release),
+            TaskState::Erred(Blame::Own(_)) => None,
+        }
+    }
+
+    /// Lets all tasks take the steps that follow from what was changed.
+    pub(super) fn settle(&mut self) {
+        while let Some(id) = self.unsettled.pop_front() {
+            // An id may come from a task that was forgotten since; whoever has it now has no step left, or takes it.
+            while self.tasks.get(id).is_some() {
+                let Some(step) = self.next_step(id) else { break };
+                self.take(id, step);
+            }
+        }
+    }
+
+    fn take(&mut self, id: TaskId, step: Step) {
+        match step {
+            Step::Wait => {
+                self.give_up_run(id);
+                self.transition(id, TaskState::Waiting);
+            }
+            Step::Queue => self.transition(id, TaskState::Queued),
+            Step::LackWorker => self.transition(id, TaskState::NoWorker),
+            Step::FailByDependency => {
+                let fault = self.fault_of_dependencies(id);
+                self.fail(id, Blame::Dependency(fault));
+            }
+            Step::FailAsLost => {
+                let message =
+                    format!("the data of `{}` was lost, and it was scattered: no task can make it again", self.tasks[id].key);
+                self.fail(id, Blame::Own(refusal(message)));
+            }
+            Step::Release => self.release(id),
+            Step::Forget => self.forget(id),
+        }
+    }
+
+    /// Lets go of what a task holds or has under way.
+    pub(super) fn release(&mut self, id: TaskId) {
+        if self.tasks[id].blame().is_some() {
+            self.announce_retry(id);
+        }
+        self.give_up_run(id);
+        let holders: Vec<WorkerId> = self.tasks[id].holders().to_vec();
+        let key = self.tasks[id].key.clone();
+        for worker in holders {
+            self.free(worker, key.clone());
+        }
+        self.transition(id, TaskState::Released);
+    }
+
+    /// Tells the worker of a processing task to drop it. It may be running already, and runs on then without a word:
+    /// what it takes is held until heartbeats show that it is over.
+    pub(super) fn give_up_run(&mut self, id: TaskId) {
+        let Some(run) = self.tasks[id].run().copied() else { return };
+        let key = self.tasks[id].key.clone();
+        let resources = self.requirements.get(run.requirement).resources.clone();
+        self.free(run.worker, key.clone());
+        // The transition that follows gives the resources back; the sum never falls in between.
+        self.given_up.push((key, run, resources));
+    }
+
+    /// Has a worker drop what it holds of a key. Sent before any run that the stimulus leads to.
+    pub(super) fn free(&mut self, worker: WorkerId, key: TaskKey) {
+        self.frees.entry(worker).or_default().push(key);
+    }
+
+    fn fault_of_dependencies(&self, id: TaskId) -> Arc<Fault> {
+        let failed = self.tasks[id].dependencies.iter().find_map(|dependency| self.tasks[*dependency].blame());
+        Arc::clone(failed.expect("a counted failure has a fault").fault())
+    }
+
+    /// Removes the record of a task; its dependencies may follow.
+    fn forget(&mut self, id: TaskId) {
+        let task = self.tasks.remove(id);
+        self.requirements.release(task.requirement);
+        for dependency in task.dependencies {
+            self.tasks[dependency].dependents.retain(|dependent| *dependent != id);
+            self.unsettled.push_back(dependency);
+        }
+    }
+
+    /// Tells all Clients that want a task how it ended.
+    pub(super) fn announce(&mut self, id: TaskId) {
+        for index in 0..self.tasks[id].wanted_by.len() {
+            if let Owner::Client(client) = self.tasks[id].wanted_by[index] {
+                self.announce_to(id, client);
+            }
+        }
+    }
+
+    /// Tells one Client how a task ended, if it did.
+    pub(super) fn announce_to(&mut self, id: TaskId, client: crate::engine::ClientId) {
+        let task = &self.tasks[id];
+        let key = task.key.clone();
+        match task.state() {
+            TaskState::Memory(replicas) => {
+                let type_pickle = self.types.pickle(replicas.value_type);
+                self.out.push(Instruction::KeyInMemory { client, key, type_pickle });
+            }
+            TaskState::Erred(blame) => {
+                let exception = blame.fault().failure.exception.clone();
+                self.out.push(Instruction::TaskErred { client, key, exception });
+            }
+            TaskState::Released | TaskState::Waiting | TaskState::NoWorker | TaskState::Queued | TaskState::Processing(_) => {}
+        }
+    }
+
+    fn announce_retry(&mut self, id: TaskId) {
+        let task = &self.tasks[id];
+        for owner in &task.wanted_by {
+            if let Owner::Client(client) = *owner {
+                self.out.push(Instruction::TaskRetried { client, key: task.key.clone() });
+            }
+        }
+    }
+
+    /// The same requirement, but with other such tasks kept off its worker.
+    pub(super) fn isolate(&mut self, id: TaskId) {
+        let old = self.tasks[id].requirement;
+        if !self.requirements.get(old).isolated {
+            let isolated = Requirement { isolated: true, ..self.requirements.get(old).clone() };
+            let requirement = self.requirements.acquire(&isolated, &self.workers);
+            self.set_conditions(id, self.tasks[id].priority, requirement);
+        }
+    }
+}
+
+/// A failure that no worker reported.
+pub(super) fn refusal(message: String) -> Arc<Fault> {
+    fault_without_run(Exception::Refused { message: message.clone() }, message)
+}
+
+pub(super) fn fault_without_run(exception: Exception, exception_text: String) -> Arc<Fault> {
+    let failure = Failure { exception, exception_text, traceback_text: String::new() };
+    Arc::new(Fault { failure, attempts: 0, worker: String::new() })
+}

@@ -1,0 +1,118 @@
+//! Takes tasks back from workers that have not started them.
+//!
+//! Two reasons: another worker ran dry while this one has a backlog, or this one takes nothing any more. Either way the
+//! worker is asked first, since only it knows what it has started; once it has given the task up, the task is placed
+//! like any other. A task that was started stays.
+
+use crate::dask::TaskKey;
+use crate::engine::task::{TaskId, TaskState};
+use crate::engine::worker::{Steal, Worker};
+use crate::engine::{Engine, Instruction, Millis, WorkerId};
+
+/// How often to look again while a worker is dry and others have a backlog.
+const BALANCE_EVERY_MS: u64 = 1_000;
+/// For how many dry workers to look at a time.
+const THIEVES_MAX: usize = 8;
+
+impl Engine {
+    /// Asks for work on behalf of workers that have none.
+    pub(super) fn balance(&mut self) {
+        self.balance_at = None;
+        if !self.workers.values().any(has_backlog) {
+            return;
+        }
+        // The index starts with the least loaded.
+        let dry = self.open.iter().map(|(_, _, id)| *id).take_while(|id| self.workers[id].in_flight() == 0);
+        for thief in dry.take(THIEVES_MAX).collect::<Vec<_>>() {
+            let wanted = self.workers[&thief].profile.nthreads as usize;
+            for _ in self.steals_for(thief)..wanted {
+                let Some((victim, task)) = self.worth_stealing(thief) else { break };
+                self.request_steal(victim, task, Some(thief));
+            }
+            // What is not worth it now may be when the victim's runs take longer than expected.
+            self.balance_at = Some(Millis(self.now.0 + BALANCE_EVERY_MS));
+        }
+    }
+
+    /// The least urgent task that the thief would start sooner than the worker that has it.
+    fn worth_stealing(&self, thief: WorkerId) -> Option<(WorkerId, TaskId)> {
+        let victims = self.workers.iter().filter(|(_, worker)| has_backlog(worker));
+        let tasks = victims.flat_map(|(id, victim)| victim.processing.iter().map(move |task| (*id, *task)));
+        tasks
+            .filter(|(victim, task)| self.is_stealable(*victim, *task, thief))
+            .max_by_key(|(_, task)| (self.tasks[*task].priority, *task))
+    }
+
+    fn is_stealable(&self, victim_id: WorkerId, id: TaskId, thief: WorkerId) -> bool {
+        let task = &self.tasks[id];
+        let victim = &self.workers[&victim_id];
+        let Some(run) = task.run() else { return false };
+        let requirement = self.requirements.get(run.requirement);
+        let may_move = !run.executing && !run.seceded && !task.actor && requirement.resources.is_empty() && !requirement.isolated;
+        if !may_move || victim.steals.contains_key(&task.key) || !self.requirements.eligible(task.requirement).contains(&thief) {
+            return false;
+        }
+        let waited_us = (self.now.0 - run.since.0) * 1000;
+        let wait_us = victim.occupancy_us.saturating_sub(run.expected_us) / u64::from(victim.profile.nthreads);
+        self.transfer_us(self.missing_data(id, thief)) < wait_us.max(waited_us)
+    }
+
+    fn steals_for(&self, thief: WorkerId) -> usize {
+        self.workers.values().flat_map(|worker| worker.steals.values()).filter(|steal| steal.thief == Some(thief)).count()
+    }
+
+    /// Asks a worker that starts nothing any more for all that it may not have started.
+    pub(super) fn evacuate(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let tasks: Vec<TaskId> = worker.processing.iter().copied().collect();
+        for task in tasks {
+            let has_started = self.tasks[task].run().is_none_or(|run| run.executing);
+            if !has_started && !self.tasks[task].actor && !self.workers[&id].steals.contains_key(&self.tasks[task].key) {
+                self.request_steal(id, task, None);
+            }
+        }
+    }
+
+    fn request_steal(&mut self, victim: WorkerId, id: TaskId, thief: Option<WorkerId>) {
+        let Some(run_id) = self.tasks[id].run().map(|run| run.run_id) else { return };
+        let key = self.tasks[id].key.clone();
+        if let Some(worker) = self.workers.get_mut(&victim) {
+            worker.steals.insert(key.clone(), Steal { run_id, thief });
+            self.out.push(Instruction::StealRequest { worker: victim, key });
+        }
+    }
+
+    /// Follows up on what a worker says about a task it was asked for.
+    ///
+    /// Source of the states: distributed 2026.8.0, stealing.py: `_WORKER_STATE_CONFIRM` and the sets beside it.
+    pub(super) fn on_steal_response(&mut self, worker_id: WorkerId, key: &TaskKey, state: Option<&str>) {
+        let Some(worker) = self.workers.get_mut(&worker_id) else { return self.ignore() };
+        let Some(steal) = worker.steals.remove(key) else { return self.ignore() };
+        let under_way = self.tasks.id(key).filter(|id| {
+            let run = self.tasks[*id].run();
+            run.is_some_and(|run| run.worker == worker_id && run.run_id == steal.run_id)
+        });
+        // The run that was asked for is over or was given up: whatever the answer says is of the past.
+        let Some(id) = under_way else { return self.ignore() };
+        match state {
+            // The worker has dropped it.
+            Some("ready" | "constrained" | "waiting") => self.transition(id, TaskState::Waiting),
+            // It does not know the task, so no answer to the run will come.
+            None | Some("released") => {
+                self.free(worker_id, key.clone());
+                self.transition(id, TaskState::Waiting);
+            }
+            // It has started, or will soon say how it ended.
+            Some(state) => {
+                if let Some(run) = self.tasks[id].run_mut() {
+                    run.executing |= matches!(state, "executing" | "long-running" | "cancelled" | "resumed");
+                }
+            }
+        }
+    }
+}
+
+/// Whether a worker has more runs than threads.
+fn has_backlog(worker: &Worker) -> bool {
+    worker.in_flight() > worker.profile.nthreads
+}

@@ -1,0 +1,48 @@
+//! What happened to tasks, and how often.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::dask::TaskKey;
+use crate::engine::{Millis, WorkerId};
+
+/// How many transitions are remembered.
+pub const STORY_ENTRIES_MAX: usize = 100_000;
+
+/// One state change of one task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoryEntry {
+    pub at: Millis,
+    pub key: TaskKey,
+    pub from: &'static str,
+    pub to: &'static str,
+    /// The stimulus that was being handled.
+    pub because: &'static str,
+    /// Who runs or holds it afterwards.
+    pub worker: Option<WorkerId>,
+}
+
+/// The last transitions, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Story(VecDeque<StoryEntry>);
+
+impl Story {
+    pub(super) fn push(&mut self, entry: StoryEntry) {
+        if self.0.len() == STORY_ENTRIES_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(entry);
+    }
+
+    pub(super) fn of(&self, key: &TaskKey) -> Vec<StoryEntry> {
+        self.0.iter().filter(|entry| &entry.key == key).cloned().collect()
+    }
+}
+
+/// Counters since the engine started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub stimuli: u64,
+    pub transitions: u64,
+    /// Stimuli, or parts of them, that made no sense in the state they met, by kind.
+    pub ignored_stimuli: BTreeMap<&'static str, u64>,
+}

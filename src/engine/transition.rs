@@ -1,0 +1,277 @@
+//! The one place that changes a task's state, with every index and counter that hangs on it.
+//!
+//! A transition has no consequences of its own: it says, by `unsettled`, which tasks may have to move next. What they
+//! do is written in `rules`.
+
+use StateName::{Erred, Memory, NoWorker, Processing, Queued, Released, Waiting};
+
+use crate::dask::Priority;
+use crate::engine::requirement_table::RequirementId;
+use crate::engine::story::StoryEntry;
+use crate::engine::task::{Blame, Replicas, Run, StateName, TaskId, TaskState};
+use crate::engine::{Engine, WorkerId};
+
+/// All state changes there are.
+const LEGAL: [(StateName, StateName); 20] = [
+    (Released, Waiting),    // somebody needs it
+    (Released, Memory),     // scattered
+    (Released, Erred),      // it cannot be run, or a dependency failed
+    (Waiting, Released),    // nobody needs it any more
+    (Waiting, Queued),      // all dependencies are in memory
+    (Waiting, NoWorker),    // likewise, but no worker may run it
+    (Waiting, Erred),       // a dependency failed
+    (NoWorker, Released),   // nobody needs it any more
+    (NoWorker, Waiting),    // a dependency was lost
+    (NoWorker, Queued),     // a worker that may run it appeared
+    (Queued, Released),     // nobody needs it any more
+    (Queued, Waiting),      // a dependency was lost
+    (Queued, NoWorker),     // the last worker that may run it went
+    (Queued, Processing),   // a worker has room
+    (Processing, Released), // nobody needs it any more
+    (Processing, Waiting),  // it runs again: retry, reschedule, steal, lost worker, lost dependency
+    (Processing, Memory),   // finished
+    (Processing, Erred),    // failed for good
+    (Memory, Released),     // nobody needs it any more, or the last replica was lost
+    (Erred, Released),      // another try
+];
+
+impl Engine {
+    /// Moves a task to another state.
+    ///
+    /// # Panics
+    /// When there is no such transition: then a rule or a handler is wrong.
+    pub(super) fn transition(&mut self, id: TaskId, to: TaskState) {
+        let (from_name, to_name) = (self.tasks[id].state_name(), to.name());
+        assert!(
+            LEGAL.contains(&(from_name, to_name)),
+            "no transition {from_name:?} → {to_name:?}; story: {:#?}",
+            self.story(&self.tasks[id].key)
+        );
+        self.leave(id);
+        self.count(id, -1);
+        let old = self.tasks[id].replace_state(to);
+        drop(old);
+        self.tasks[id].has_run |= to_name == Memory;
+        self.count(id, 1);
+        self.enter(id);
+        self.tell_neighbours(id, from_name, to_name);
+        self.unsettled.push_back(id);
+        let worker = self.tasks[id].run().map(|run| run.worker).or_else(|| self.tasks[id].holders().first().copied());
+        let key = self.tasks[id].key.clone();
+        self.stats.transitions += 1;
+        self.story.push(StoryEntry {
+            at: self.now,
+            key,
+            from: from_name.as_str(),
+            to: to_name.as_str(),
+            because: self.handling,
+            worker,
+        });
+    }
+
+    /// Takes a task out of the indexes of its state.
+    fn leave(&mut self, id: TaskId) {
+        let task = &self.tasks[id];
+        match task.state() {
+            TaskState::Released | TaskState::Waiting | TaskState::Erred(_) => {}
+            TaskState::NoWorker | TaskState::Queued => self.requirements.remove_ready(task.requirement, task.priority, id),
+            TaskState::Processing(run) => {
+                let run = *run;
+                self.unbook(id, &run);
+            }
+            TaskState::Memory(replicas) => {
+                let (holders, nbytes) = (replicas.holders.clone(), replicas.nbytes);
+                for worker in holders {
+                    self.unindex_replica(id, worker, nbytes);
+                }
+            }
+        }
+    }
+
+    /// Puts a task into the indexes of its state.
+    fn enter(&mut self, id: TaskId) {
+        let task = &self.tasks[id];
+        match task.state() {
+            TaskState::Released | TaskState::Waiting | TaskState::Erred(_) => {}
+            TaskState::NoWorker | TaskState::Queued => self.requirements.push_ready(task.requirement, task.priority, id),
+            TaskState::Processing(run) => {
+                let run = *run;
+                self.book(id, &run);
+            }
+            TaskState::Memory(replicas) => {
+                let (holders, nbytes) = (replicas.holders.clone(), replicas.nbytes);
+                for worker in holders {
+                    self.index_replica(id, worker, nbytes);
+                }
+            }
+        }
+    }
+
+    /// Updates what dependencies and dependents count, and names those that may have to move.
+    fn tell_neighbours(&mut self, id: TaskId, from: StateName, to: StateName) {
+        if from.is_live() != to.is_live() {
+            for index in 0..self.tasks[id].dependencies.len() {
+                let dependency = self.tasks[id].dependencies[index];
+                let waiters = &mut self.tasks[dependency].waiters;
+                *waiters = if to.is_live() { *waiters + 1 } else { *waiters - 1 };
+                self.unsettled.push_back(dependency);
+            }
+        }
+        if [from, to].iter().all(|state| ![Memory, Erred].contains(state)) {
+            return;
+        }
+        for index in 0..self.tasks[id].dependents.len() {
+            let dependent = self.tasks[id].dependents[index];
+            let task = &mut self.tasks[dependent];
+            match (from == Memory, to == Memory) {
+                (false, true) => task.missing -= 1,
+                (true, false) => task.missing += 1,
+                (false, false) | (true, true) => {}
+            }
+            match (from == Erred, to == Erred) {
+                (false, true) => task.failed += 1,
+                (true, false) => task.failed -= 1,
+                (false, false) | (true, true) => {}
+            }
+            if to != Memory || task.missing == 0 {
+                self.unsettled.push_back(dependent);
+            }
+        }
+    }
+
+    /// Counts a task in its collections by its present state.
+    pub(super) fn count(&mut self, id: TaskId, by: i64) {
+        let task = &self.tasks[id];
+        for member in &task.member_of {
+            if let Some(collection) = self.collections.get_mut(member) {
+                collection.count(id, task, by);
+                self.changed.insert(*member);
+            }
+        }
+    }
+
+    /// Gives a worker a run: its thread, resources and expected time.
+    fn book(&mut self, id: TaskId, run: &Run) {
+        self.requirements.retain(run.requirement);
+        let requirement = self.requirements.get(run.requirement);
+        let worker = self.workers.get_mut(&run.worker).expect("a task is given to a connected worker");
+        assert!(worker.has_room_for(requirement), "worker {:?} would be over-committed", run.worker);
+        worker.processing.insert(id);
+        worker.take_resources(&requirement.resources);
+        worker.occupancy_us += run.expected_us;
+        worker.isolated += u32::from(requirement.isolated);
+        worker.actors += u32::from(requirement.actor);
+        self.share(id, run.worker, 1, 0);
+        self.reindex(run.worker);
+    }
+
+    fn unbook(&mut self, id: TaskId, run: &Run) {
+        let requirement = self.requirements.get(run.requirement);
+        let worker = self.workers.get_mut(&run.worker).expect("the worker of a processing task is connected");
+        worker.processing.remove(&id);
+        worker.give_back_resources(&requirement.resources);
+        worker.occupancy_us -= run.expected_us;
+        worker.isolated -= u32::from(requirement.isolated);
+        worker.actors -= u32::from(requirement.actor);
+        worker.seceded -= u32::from(run.seceded);
+        self.requirements.release(run.requirement);
+        self.share(id, run.worker, -1, 0);
+        self.reindex(run.worker);
+    }
+
+    fn index_replica(&mut self, id: TaskId, worker_id: WorkerId, nbytes: u64) {
+        let actor = self.tasks[id].actor;
+        let worker = self.workers.get_mut(&worker_id).expect("a holder is connected");
+        worker.holds.insert(id);
+        worker.nbytes += nbytes;
+        worker.actors += u32::from(actor);
+        self.share(id, worker_id, 1, nbytes as i64);
+    }
+
+    fn unindex_replica(&mut self, id: TaskId, worker_id: WorkerId, nbytes: u64) {
+        let actor = self.tasks[id].actor;
+        let worker = self.workers.get_mut(&worker_id).expect("a holder is connected");
+        worker.holds.remove(&id);
+        worker.nbytes -= nbytes;
+        worker.actors -= u32::from(actor);
+        self.share(id, worker_id, -1, -(nbytes as i64));
+    }
+
+    /// Counts what a worker has of each collection.
+    fn share(&mut self, id: TaskId, worker: WorkerId, tasks: i64, nbytes: i64) {
+        for member in &self.tasks[id].member_of {
+            if let Some(collection) = self.collections.get_mut(member) {
+                collection.share(worker, tasks, nbytes);
+                self.changed.insert(*member);
+            }
+        }
+    }
+
+    /// One more worker holds a result. The task is in `Memory` and the worker no holder.
+    pub(super) fn add_replica(&mut self, id: TaskId, worker: WorkerId) {
+        let Some(Replicas { holders, nbytes, .. }) = self.tasks[id].replicas_mut() else { return };
+        holders.push(worker);
+        let nbytes = *nbytes;
+        self.index_replica(id, worker, nbytes);
+    }
+
+    /// A worker no longer holds a result. With the last replica the caller lets the task leave `Memory`.
+    pub(super) fn drop_replica(&mut self, id: TaskId, worker: WorkerId) {
+        let Some(Replicas { holders, nbytes, .. }) = self.tasks[id].replicas_mut() else { return };
+        holders.retain(|holder| *holder != worker);
+        let nbytes = *nbytes;
+        self.unindex_replica(id, worker, nbytes);
+    }
+
+    /// A run gave its thread back: it no longer counts against the worker's slots.
+    pub(super) fn secede(&mut self, id: TaskId) {
+        let Some(run) = self.tasks[id].run_mut() else { return };
+        run.seceded = true;
+        run.executing = true;
+        let (worker_id, expected_us) = (run.worker, std::mem::take(&mut run.expected_us));
+        let worker = self.workers.get_mut(&worker_id).expect("the worker of a processing task is connected");
+        worker.seceded += 1;
+        worker.occupancy_us -= expected_us;
+        self.reindex(worker_id);
+    }
+
+    /// Sets the conditions under which a task runs from now on; its present run, if any, keeps its own.
+    /// Takes over the caller's use of `requirement`.
+    pub(super) fn set_conditions(&mut self, id: TaskId, priority: Priority, requirement: RequirementId) {
+        let task = &mut self.tasks[id];
+        let (old_priority, old_requirement) = (task.priority, task.requirement);
+        task.priority = priority;
+        task.requirement = requirement;
+        if task.state_name().is_ready() {
+            self.requirements.remove_ready(old_requirement, old_priority, id);
+            self.requirements.push_ready(requirement, priority, id);
+            // The new requirement may have workers where the old one had none, or the reverse.
+            self.unsettled.push_back(id);
+        }
+        self.requirements.release(old_requirement);
+    }
+
+    /// Puts a worker where its load belongs in the index of workers with a free slot.
+    pub(super) fn reindex(&mut self, id: WorkerId) {
+        let worker = self.workers.get_mut(&id).expect("a worker that changed is connected");
+        let is_open = worker.takes_tasks() && worker.in_flight() < worker.slots(self.config.worker_saturation);
+        let open_at = is_open.then(|| worker.load());
+        let tie_break = self.tie_break(id);
+        let worker = self.workers.get_mut(&id).expect("a worker that changed is connected");
+        let before = std::mem::replace(&mut worker.open_at, open_at);
+        if before != open_at {
+            if let Some(load) = before {
+                self.open.remove(&(load, tie_break, id));
+            }
+            if let Some(load) = open_at {
+                self.open.insert((load, tie_break, id));
+            }
+        }
+    }
+
+    /// Fails a task for good.
+    pub(super) fn fail(&mut self, id: TaskId, blame: Blame) {
+        self.transition(id, TaskState::Erred(blame));
+        self.announce(id);
+    }
+}

@@ -1,0 +1,254 @@
+//! What can be seen of an engine from outside.
+
+use bytes::Bytes;
+
+use crate::dask::{TaskKey, WorkerAddress};
+use crate::engine::collection::Collection;
+use crate::engine::requirement_table::{Requirement, RequirementId};
+use crate::engine::task::TaskId;
+use crate::engine::worker::Worker;
+use crate::engine::{
+    CollectionId, Engine, Failure, FailureSummary, OutputSummary, Requirements, Resources, RetrySummary, Stats, StoryEntry,
+    Summary, Unrunnable, WorkerId, WorkerProfile, WorkerShare, WorkerStatus,
+};
+
+/// How many workers and failures a summary lists.
+const SUMMARY_WORKERS_MAX: usize = 16;
+const SUMMARY_FAILURES_MAX: usize = 10;
+
+/// A worker as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerView<'a> {
+    pub id: WorkerId,
+    pub profile: &'a WorkerProfile,
+    pub status: WorkerStatus,
+    /// The sum of the results that it holds.
+    pub nbytes: u64,
+    /// What its process takes, by its own account.
+    pub memory: u64,
+    pub processing: usize,
+    /// What its tasks take, those included that it was told to drop and that may still run.
+    pub used: &'a Resources,
+    /// How long its runs are expected to take.
+    pub occupancy_ms: u64,
+}
+
+impl Engine {
+    /// What there is to say of a collection.
+    pub fn summary(&self, id: CollectionId) -> Option<Summary> {
+        let collection = self.collections.get(&id)?;
+        let outputs: Vec<OutputSummary> =
+            collection.outputs.iter().map(|output| self.summarise_output(&output.name, &output.keys)).collect();
+        let own = own_requirement(&collection.requirements);
+        let running = || self.workers.values().filter(|worker| worker.takes_tasks());
+        Some(Summary {
+            tasks: collection.task_counts(),
+            retries: RetrySummary {
+                limit: collection.requirements.retries,
+                used: collection.retries_used,
+                exhausted: collection.failed.len() as u64,
+                worker_lost: collection.worker_lost,
+            },
+            user_priority: collection.requirements.priority,
+            generation: collection.generation,
+            nbytes: outputs.iter().map(|output| output.nbytes).sum(),
+            outputs,
+            workers: self.summarise_shares(collection),
+            workers_total: collection.shares.len(),
+            failures: collection.failed.iter().take(SUMMARY_FAILURES_MAX).filter_map(|id| self.summarise_failure(*id)).collect(),
+            workers_matching: running()
+                .filter(|worker| is_selected(&own, worker) && worker.profile.resources.covers(&own.resources))
+                .count(),
+            workers_running: running().count(),
+            unrunnable: self.summarise_unrunnable(id),
+            losses: collection.losses,
+        })
+    }
+
+    fn summarise_output(&self, name: &str, keys: &[TaskId]) -> OutputSummary {
+        let mut summary = OutputSummary { name: name.to_owned(), keys: keys.len() as u64, ..OutputSummary::default() };
+        for id in keys {
+            let task = &self.tasks[*id];
+            summary.erred += u64::from(task.blame().is_some());
+            if let Some(replicas) = task.replicas() {
+                summary.in_memory += 1;
+                summary.nbytes += replicas.nbytes;
+            }
+        }
+        summary
+    }
+
+    fn summarise_shares(&self, collection: &Collection) -> Vec<WorkerShare> {
+        let mut shares: Vec<(WorkerId, u64, u64)> =
+            collection.shares.iter().map(|(worker, share)| (*worker, share.tasks, share.nbytes)).collect();
+        shares.sort_by_key(|(worker, tasks, nbytes)| (std::cmp::Reverse((*tasks, *nbytes)), *worker));
+        let listed = shares.into_iter().take(SUMMARY_WORKERS_MAX).filter_map(|(worker, tasks, nbytes)| {
+            let profile = &self.workers.get(&worker)?.profile;
+            let (address, name, pod) = (profile.address.clone(), profile.name.clone(), profile.pod.clone());
+            Some(WorkerShare { address, name, pod, tasks, nbytes })
+        });
+        listed.collect()
+    }
+
+    fn summarise_failure(&self, id: TaskId) -> Option<FailureSummary> {
+        let task = &self.tasks[id];
+        let fault = task.blame()?.fault();
+        Some(FailureSummary {
+            key: task.key.clone(),
+            exception_text: fault.failure.exception_text.clone(),
+            traceback_text: fault.failure.traceback_text.clone(),
+            attempts: fault.attempts,
+            worker: fault.worker.clone(),
+        })
+    }
+
+    /// The requirement that holds back most of a collection's tasks.
+    fn summarise_unrunnable(&self, collection: CollectionId) -> Option<Unrunnable> {
+        let stuck = self.requirements.ids().filter(|id| !self.requirements.has_workers(*id)).filter_map(|id| {
+            let mut tasks = self.stuck_tasks(id, collection).peekable();
+            let example = *tasks.peek()?;
+            Some((id, example, tasks.count() as u64))
+        });
+        let (id, example, tasks) = stuck.max_by_key(|(id, _, tasks)| (*tasks, std::cmp::Reverse(*id)))?;
+        let requirement = self.requirements.get(id);
+        let running: Vec<&Worker> = self.workers.values().filter(|worker| worker.takes_tasks()).collect();
+        let selected: Vec<&Worker> = running
+            .iter()
+            .filter(|worker| requirement.allow_other_workers || is_selected(requirement, worker))
+            .copied()
+            .collect();
+        Some(Unrunnable {
+            tasks,
+            example: self.tasks[example].key.clone(),
+            workers: requirement.workers.clone(),
+            resources: requirement.resources.clone(),
+            workers_selected: selected.len(),
+            nearest: nearest(&requirement.resources, if selected.is_empty() { &running } else { &selected }),
+            workers_running: running.len(),
+        })
+    }
+
+    fn stuck_tasks(&self, requirement: RequirementId, collection: CollectionId) -> impl Iterator<Item = TaskId> {
+        let ready = self.requirements.ready(requirement).iter().map(|(_, task)| *task);
+        ready.filter(move |task| self.tasks[*task].member_of.contains(&collection))
+    }
+
+    /// Where the replicas of a key are.
+    pub fn who_has(&self, key: &TaskKey) -> Vec<WorkerAddress> {
+        self.tasks.id(key).map_or_else(Vec::new, |id| self.addresses(self.tasks[id].holders()))
+    }
+
+    pub(super) fn addresses(&self, workers: &[WorkerId]) -> Vec<WorkerAddress> {
+        workers.iter().filter_map(|worker| Some(self.workers.get(worker)?.profile.address.clone())).collect()
+    }
+
+    /// The keys that a worker holds.
+    pub fn has_what(&self, worker: WorkerId) -> Vec<TaskKey> {
+        self.keys_of(worker, |worker| &worker.holds)
+    }
+
+    /// The keys that a worker was given and has not answered.
+    pub fn processing(&self, worker: WorkerId) -> Vec<TaskKey> {
+        self.keys_of(worker, |worker| &worker.processing)
+    }
+
+    fn keys_of(&self, worker: WorkerId, list: impl Fn(&Worker) -> &std::collections::BTreeSet<TaskId>) -> Vec<TaskKey> {
+        let worker = self.workers.get(&worker);
+        worker.map_or_else(Vec::new, |worker| list(worker).iter().map(|id| self.tasks[*id].key.clone()).collect())
+    }
+
+    /// The size of a result in memory.
+    pub fn nbytes(&self, key: &TaskKey) -> Option<u64> {
+        Some(self.tasks[self.tasks.id(key)?].replicas()?.nbytes)
+    }
+
+    /// The state of a task, as Dask calls it.
+    pub fn task_state(&self, key: &TaskKey) -> Option<&'static str> {
+        Some(self.tasks[self.tasks.id(key)?].state_name().as_str())
+    }
+
+    pub fn knows(&self, key: &TaskKey) -> bool {
+        self.tasks.id(key).is_some()
+    }
+
+    /// Why a task is erred.
+    pub fn failure(&self, key: &TaskKey) -> Option<&Failure> {
+        Some(&self.tasks[self.tasks.id(key)?].blame()?.fault().failure)
+    }
+
+    /// The pickle of the type of a result in memory.
+    pub fn type_pickle(&self, key: &TaskKey) -> Option<Bytes> {
+        let replicas = self.tasks[self.tasks.id(key)?].replicas()?;
+        Some(self.types.pickle(replicas.value_type))
+    }
+
+    /// What happened to a task, oldest first, as far as it is remembered.
+    pub fn story(&self, key: &TaskKey) -> Vec<StoryEntry> {
+        self.story.of(key)
+    }
+
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// How many tasks are known.
+    pub fn tasks_known(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// All keys that are known, in no order that means anything.
+    pub fn keys(&self) -> impl Iterator<Item = &TaskKey> {
+        self.tasks.iter().map(|(_, task)| &task.key)
+    }
+
+    /// All workers, in the order they joined.
+    pub fn workers(&self) -> impl Iterator<Item = WorkerView<'_>> {
+        self.workers.iter().map(|(id, worker)| WorkerView {
+            id: *id,
+            profile: &worker.profile,
+            status: worker.status,
+            nbytes: worker.nbytes,
+            memory: worker.memory,
+            processing: worker.processing.len(),
+            used: &worker.used,
+            occupancy_ms: worker.occupancy_us / 1000,
+        })
+    }
+
+    /// The worker to build on: one reserved for it, else one where the tasks may run; the least busy of them.
+    pub fn choose_builder(&self, requirements: &Requirements) -> Option<WorkerId> {
+        let own = own_requirement(requirements);
+        let running = self.workers.iter().filter(|(_, worker)| worker.status == WorkerStatus::Running);
+        let rank = |worker: &Worker| match () {
+            () if worker.profile.builder => Some(0),
+            () if is_selected(&own, worker) => Some(1),
+            () => own.allow_other_workers.then_some(2),
+        };
+        let ranked = running.filter_map(|(id, worker)| Some((rank(worker)?, worker.load(), self.tie_break(*id), *id)));
+        ranked.min().map(|(_, _, _, id)| id)
+    }
+}
+
+/// What a collection asks for when a task says nothing of its own.
+fn own_requirement(requirements: &Requirements) -> Requirement {
+    Requirement {
+        workers: requirements.workers.clone(),
+        allow_other_workers: requirements.allow_other_workers,
+        resources: requirements.resources.clone(),
+        ..Requirement::default()
+    }
+}
+
+fn is_selected(requirement: &Requirement, worker: &Worker) -> bool {
+    requirement.workers.as_ref().is_none_or(|selector| selector.matches(&worker.profile))
+}
+
+/// The first resource that no worker has enough of, and who has most of it.
+fn nearest(needed: &Resources, workers: &[&Worker]) -> Option<(String, String, crate::engine::Amount)> {
+    let (name, _) =
+        needed.iter().find(|(name, amount)| !workers.iter().any(|worker| worker.profile.resources.get(name) >= *amount))?;
+    let amount = |worker: &&&Worker| worker.profile.resources.get(name);
+    // Of equals the first that joined.
+    let best = workers.iter().rev().max_by_key(amount)?;
+    Some((name.to_owned(), best.profile.name.clone(), best.profile.resources.get(name)))
+}

@@ -1,0 +1,166 @@
+//! One worker's record.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::dask::TaskKey;
+use crate::engine::requirement_table::Requirement;
+use crate::engine::task::TaskId;
+use crate::engine::{Amount, Resources, RunId, WorkerId, WorkerProfile, WorkerStatus};
+
+/// A run that was given up is over when this many heartbeats in a row do not list it: the first may have been
+/// written before the worker even got the task.
+const HEARTBEATS_UNTIL_OVER: u8 = 2;
+
+/// All that is known of a worker.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) profile: WorkerProfile,
+    pub(super) status: WorkerStatus,
+    /// All and only tasks in `Memory` that it holds (`has_what`).
+    pub(super) holds: BTreeSet<TaskId>,
+    /// The sum of what it holds.
+    pub(super) nbytes: u64,
+    /// All and only tasks in `Processing` on it.
+    pub(super) processing: BTreeSet<TaskId>,
+    /// How many of `processing` gave their thread back.
+    pub(super) seceded: u32,
+    /// How many of `processing` are kept apart.
+    pub(super) isolated: u32,
+    /// How many of `processing` and `holds` are actors.
+    pub(super) actors: u32,
+    /// The sum of what `processing` is expected to take.
+    pub(super) occupancy_us: u64,
+    /// What `processing` and `lingering` take; resources at zero are left out.
+    pub(super) used: Resources,
+    /// Runs that were given up but may still go on: a worker does not stop what runs, and does not say when it ends.
+    pub(super) lingering: Vec<Lingering>,
+    /// Steal requests that the worker has not answered.
+    pub(super) steals: BTreeMap<TaskKey, Steal>,
+    /// What its process takes, by its own account.
+    pub(super) memory: u64,
+    /// Where it stands in the index of open workers.
+    pub(super) open_at: Option<Load>,
+}
+
+/// A run that was given up and still holds its resources.
+#[derive(Debug)]
+pub(super) struct Lingering {
+    key: TaskKey,
+    run_id: RunId,
+    pub(super) resources: Resources,
+    /// How many heartbeats in a row did not list it.
+    absent: u8,
+}
+
+/// A request to give a task back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Steal {
+    /// An answer about another run of the same key is stale.
+    pub(super) run_id: RunId,
+    /// The worker that ran dry; none when the task is to go from here, wherever to.
+    pub(super) thief: Option<WorkerId>,
+}
+
+/// How busy a worker is: runs per thread, in 65536ths. The least is the first to be given more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Load(u64);
+
+impl Worker {
+    pub(super) fn new(profile: WorkerProfile) -> Self {
+        Self {
+            profile: WorkerProfile { nthreads: profile.nthreads.max(1), ..profile },
+            status: WorkerStatus::Init,
+            holds: BTreeSet::new(),
+            nbytes: 0,
+            processing: BTreeSet::new(),
+            seceded: 0,
+            isolated: 0,
+            actors: 0,
+            occupancy_us: 0,
+            used: Resources::default(),
+            lingering: Vec::new(),
+            steals: BTreeMap::new(),
+            memory: 0,
+            open_at: None,
+        }
+    }
+
+    /// Runs tasks at all: whether there is room is another question.
+    pub(super) fn takes_tasks(&self) -> bool {
+        self.status == WorkerStatus::Running && !self.profile.builder
+    }
+
+    /// How many runs want a thread.
+    pub(super) fn in_flight(&self) -> u32 {
+        (self.processing.len() as u32).saturating_sub(self.seceded)
+    }
+
+    pub(super) fn load(&self) -> Load {
+        Load((u64::from(self.in_flight()) << 16) / u64::from(self.profile.nthreads))
+    }
+
+    /// How long a task that comes now would wait for a thread.
+    pub(super) fn wait_us(&self) -> u64 {
+        let has_free_thread = self.in_flight() < self.profile.nthreads;
+        if has_free_thread { 0 } else { self.occupancy_us / u64::from(self.profile.nthreads) }
+    }
+
+    /// How many runs it is given at once: all threads busy, and a little more so that none waits for us.
+    pub(super) fn slots(&self, saturation: f64) -> u32 {
+        ((saturation * f64::from(self.profile.nthreads)).ceil() as u32).max(1)
+    }
+
+    /// Whether what a task needs is free, apart from threads.
+    pub(super) fn has_room_for(&self, requirement: &Requirement) -> bool {
+        let free_suffices = requirement.resources.iter().all(|(name, amount)| {
+            amount.is_zero() || self.used.get(name).saturating_add(amount) <= self.profile.resources.get(name)
+        });
+        free_suffices && !(requirement.isolated && self.isolated > 0)
+    }
+
+    pub(super) fn take_resources(&mut self, resources: &Resources) {
+        for (name, amount) in resources.iter().filter(|(_, amount)| !amount.is_zero()) {
+            let used = self.used.get(name).saturating_add(amount);
+            self.used.0.insert(name.to_owned(), used);
+        }
+    }
+
+    pub(super) fn give_back_resources(&mut self, resources: &Resources) {
+        for (name, amount) in resources.iter() {
+            let used = self.used.get(name).saturating_sub(amount);
+            if used == Amount::default() {
+                self.used.0.remove(name);
+            } else {
+                self.used.0.insert(name.to_owned(), used);
+            }
+        }
+    }
+
+    /// Keeps holding what a run takes that was given up before it ended.
+    pub(super) fn linger(&mut self, key: TaskKey, run_id: RunId, resources: Resources) {
+        if !resources.is_empty() {
+            self.take_resources(&resources);
+            self.lingering.push(Lingering { key, run_id, resources, absent: 0 });
+        }
+    }
+
+    /// The worker said that a run ended.
+    pub(super) fn run_ended(&mut self, run_id: RunId) {
+        self.settle_lingering(|lingering| lingering.run_id == run_id);
+    }
+
+    /// Compares the runs that were given up with what the worker says it is running.
+    pub(super) fn heard_executing(&mut self, executing: &[TaskKey]) {
+        self.settle_lingering(|lingering| {
+            lingering.absent = if executing.contains(&lingering.key) { 0 } else { lingering.absent + 1 };
+            lingering.absent >= HEARTBEATS_UNTIL_OVER
+        });
+    }
+
+    fn settle_lingering(&mut self, is_over: impl FnMut(&mut Lingering) -> bool) {
+        let over: Vec<Lingering> = self.lingering.extract_if(.., is_over).collect();
+        for lingering in over {
+            self.give_back_resources(&lingering.resources);
+        }
+    }
+}
