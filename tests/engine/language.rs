@@ -1,0 +1,398 @@
+//! The language of scenarios: one stimulus a line. CONTRIBUTING has the list of words.
+//!
+//! ```text
+//! config saturation=1.0 allowed-failures=1          before all others, if at all
+//! worker w1 threads=2 GPU=2 disk=nvme               joins and runs; capitals are resources, other words labels
+//! build c1: a; b <- a; c[retries=2] <- a b want c   a collection's graph; tasks in order, what is wanted, requirements
+//! submit k1: d <- a want d priority=5               a Client's graph
+//! finished w1 a 10B                                 an answer to the last run of `a` that `w1` was given, or `run=3`
+//! show states | summary c1 | who-has a | workers | story a
+//! at 1500                                           the time from here on, in milliseconds
+//! ```
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use mainstay::dask::{RunSpec, Serialized, TaskKey, WorkerAddress};
+use mainstay::engine::{
+    Amount, Annotations, ClientId, CollectionId, Config, Engine, Exception, Failure, Graph, GraphTask, Instruction, Millis,
+    Requirements, Resources, RunId, Stimulus, WorkerId, WorkerProfile, WorkerSelector, WorkerStatus,
+};
+
+use crate::show::{Names, show_instruction, show_states, show_story, show_summary, show_workers};
+
+/// An engine that is told what to do in words.
+pub(crate) struct Play {
+    engine: Engine,
+    now: Millis,
+    names: Names,
+    /// The last run of each key on each worker.
+    runs: BTreeMap<(WorkerId, TaskKey), RunId>,
+    profiles: BTreeMap<WorkerId, WorkerProfile>,
+    requirements: BTreeMap<CollectionId, Requirements>,
+}
+
+/// A word with its value, `retries=2`, or without, `force`.
+type Options<'a> = Vec<(&'a str, &'a str)>;
+
+impl Play {
+    pub(crate) fn new() -> Self {
+        Self::with(Config { epoch: 0, ..Config::default() }, 0)
+    }
+
+    fn with(config: Config, seed: u64) -> Self {
+        Self {
+            engine: Engine::new(config, seed),
+            now: Millis(0),
+            names: Names::default(),
+            runs: BTreeMap::new(),
+            profiles: BTreeMap::new(),
+            requirements: BTreeMap::new(),
+        }
+    }
+
+    /// Does what a line says, and returns what came of it.
+    pub(crate) fn perform(&mut self, line: &str) -> Vec<String> {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "config" => self.configure(&options(rest)),
+            "at" => self.now = Millis(rest.parse().expect("a time in milliseconds")),
+            "show" => return self.show(rest),
+            _ => {
+                let mut shown = Vec::new();
+                for stimulus in self.stimuli(word, rest) {
+                    shown.extend(self.handle(stimulus));
+                }
+                return shown;
+            }
+        }
+        Vec::new()
+    }
+
+    fn handle(&mut self, stimulus: Stimulus) -> Vec<String> {
+        let mut instructions = Vec::new();
+        self.engine.handle_stimulus(self.now, stimulus, &mut instructions);
+        for instruction in &instructions {
+            if let Instruction::ComputeTask { worker, task } = instruction {
+                self.runs.insert((*worker, task.key.clone()), task.run_id);
+            }
+        }
+        instructions.iter().map(|instruction| show_instruction(&self.names, instruction)).collect()
+    }
+
+    fn configure(&mut self, options: &Options<'_>) {
+        let mut config = Config { epoch: 0, ..Config::default() };
+        let mut seed = 0;
+        for (name, value) in options {
+            match *name {
+                "epoch" => config.epoch = value.parse().expect("an epoch"),
+                "saturation" => config.worker_saturation = value.parse().expect("a saturation"),
+                "allowed-failures" => config.allowed_failures = value.parse().expect("a number of failures"),
+                "bandwidth" => config.bandwidth = value.parse().expect("bytes per second"),
+                "tasks-max" => config.tasks_max = value.parse().expect("a number of tasks"),
+                "seed" => seed = value.parse().expect("a seed"),
+                other => panic!("no such setting: {other}"),
+            }
+        }
+        *self = Self::with(config, seed);
+    }
+
+    fn show(&self, rest: &str) -> Vec<String> {
+        let (what, of) = rest.split_once(' ').unwrap_or((rest, ""));
+        match what {
+            "states" => show_states(&self.engine),
+            "summary" => show_summary(&self.engine, CollectionId(number(of))),
+            "workers" => show_workers(&self.engine, &self.names),
+            "story" => show_story(&self.engine, &self.names, &key(of)),
+            "who-has" => vec![format!("{:?}", self.engine.who_has(&key(of)).iter().map(ToString::to_string).collect::<Vec<_>>())],
+            "ignored" => vec![format!("{:?}", self.engine.stats().ignored_stimuli)],
+            "timeout" => vec![format!("{:?}", self.engine.next_timeout().map(|at| at.0))],
+            "builder" => {
+                let requirements = requirements(&options(of), Requirements::default());
+                vec![self.engine.choose_builder(&requirements).map_or("none".to_owned(), |id| self.names.worker(id))]
+            }
+            other => panic!("cannot show {other}"),
+        }
+    }
+
+    fn stimuli(&mut self, word: &str, rest: &str) -> Vec<Stimulus> {
+        match word {
+            "worker" | "joining" => self.join(word == "worker", rest),
+            "status" | "change" | "heartbeat" | "left" => vec![self.of_worker(word, rest)],
+            "finished" | "erred" | "reschedule" | "long-running" | "dropped" | "steal-response" => vec![self.of_task(word, rest)],
+            "add-keys" | "refresh" => {
+                let (worker, keys) = self.worker_and_keys(rest);
+                vec![match word {
+                    "add-keys" => Stimulus::AddKeys { worker, keys },
+                    _ => Stimulus::RequestRefreshWhoHas { worker, keys },
+                }]
+            }
+            "build" | "require" | "remove" => vec![self.of_collection(word, rest)],
+            "timeout" => vec![Stimulus::Timeout],
+            _ => vec![self.of_client(word, rest)],
+        }
+    }
+
+    fn join(&mut self, runs: bool, rest: &str) -> Vec<Stimulus> {
+        let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let worker = self.names.add_worker(name);
+        let mut profile = WorkerProfile {
+            address: WorkerAddress::new(format!("tcp://{name}:1")),
+            name: name.to_owned(),
+            pod: None,
+            nthreads: 1,
+            memory_limit: None,
+            resources: Resources::default(),
+            labels: BTreeMap::new(),
+            builder: false,
+        };
+        for (option, value) in options(rest) {
+            match option {
+                "threads" => profile.nthreads = value.parse().expect("a number of threads"),
+                "address" => profile.address = WorkerAddress::new(value),
+                "pod" => profile.pod = Some(value.to_owned()),
+                "builder" => profile.builder = true,
+                _ => set_property(&mut profile, option, value),
+            }
+        }
+        self.profiles.insert(worker, profile.clone());
+        let joined = Stimulus::WorkerJoined { worker, profile };
+        if runs { vec![joined, Stimulus::WorkerStatusChanged { worker, status: WorkerStatus::Running }] } else { vec![joined] }
+    }
+
+    fn of_worker(&mut self, word: &str, rest: &str) -> Stimulus {
+        let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let worker = self.names.id_of_worker(name);
+        match word {
+            "status" => Stimulus::WorkerStatusChanged { worker, status: status(rest) },
+            "left" => Stimulus::WorkerLeft { worker, expected: rest == "expected" },
+            "heartbeat" => {
+                let (bandwidth, executing): (Options<'_>, Options<'_>) =
+                    options(rest).into_iter().partition(|(name, _)| *name == "bandwidth");
+                let bandwidth = bandwidth.first().map(|(_, value)| value.parse().expect("bytes per second"));
+                let executing = executing.iter().map(|(name, _)| key(name)).collect();
+                Stimulus::WorkerHeartbeat { worker, memory: 0, bandwidth, executing }
+            }
+            _ => {
+                let profile = self.profiles.get_mut(&worker).expect("a worker that joined");
+                profile.labels.clear();
+                profile.resources = Resources::default();
+                profile.builder = false;
+                for (option, value) in options(rest) {
+                    match option {
+                        "builder" => profile.builder = true,
+                        _ => set_property(profile, option, value),
+                    }
+                }
+                let WorkerProfile { labels, resources, builder, .. } = profile.clone();
+                Stimulus::WorkerChanged { worker, labels, resources, builder }
+            }
+        }
+    }
+
+    fn of_task(&mut self, word: &str, rest: &str) -> Stimulus {
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        let (worker, key) = (self.names.id_of_worker(words[0]), key(words[1]));
+        let given = words.iter().find_map(|word| word.strip_prefix("run="));
+        let run_id = given.map_or_else(
+            || self.runs.get(&(worker, key.clone())).copied().unwrap_or(RunId(0)),
+            |run| RunId(run.parse().expect("a run")),
+        );
+        let compute_ms = words.iter().find_map(|word| word.strip_suffix("ms")).map(|ms| ms.parse().expect("milliseconds"));
+        match word {
+            "finished" => {
+                let nbytes =
+                    words.iter().find_map(|word| word.strip_suffix('B')).map_or(0, |bytes| bytes.parse().expect("bytes"));
+                let (typename, type_pickle) = ("int".to_owned(), Bytes::from_static(b"int"));
+                Stimulus::TaskFinished { worker, key, run_id, nbytes, typename, type_pickle, compute_ms }
+            }
+            "erred" => Stimulus::TaskErred { worker, key, run_id, failure: failure("ValueError: bad row") },
+            "reschedule" => Stimulus::Reschedule { worker, key },
+            "long-running" => Stimulus::LongRunning { worker, key, run_id, compute_ms },
+            "dropped" => Stimulus::ReleaseWorkerData { worker, key },
+            _ => Stimulus::StealResponse { worker, key, state: words.get(2).map(|state| (*state).to_owned()) },
+        }
+    }
+
+    fn of_collection(&mut self, word: &str, rest: &str) -> Stimulus {
+        let (name, rest) = rest.split_once([':', ' ']).unwrap_or((rest, ""));
+        let collection = CollectionId(number(name));
+        match word {
+            "build" => {
+                let asked = asked_for(rest);
+                let requirements = requirements(&asked.options, Requirements::default());
+                self.requirements.insert(collection, requirements.clone());
+                let outputs = vec![("out".to_owned(), asked.wanted)];
+                Stimulus::CollectionBuilt { collection, graph: asked.graph, outputs, requirements }
+            }
+            "require" => {
+                let before = self.requirements.get(&collection).cloned().unwrap_or_default();
+                let requirements = requirements(&options(rest), before);
+                self.requirements.insert(collection, requirements.clone());
+                Stimulus::CollectionChanged { collection, requirements }
+            }
+            _ => Stimulus::CollectionRemoved { collection },
+        }
+    }
+
+    fn of_client(&mut self, word: &str, rest: &str) -> Stimulus {
+        if word == "retry" {
+            return Stimulus::RetryKeys { keys: rest.split_whitespace().map(key).collect() };
+        }
+        let (name, rest) = rest.split_once([':', ' ']).unwrap_or((rest, ""));
+        let client = ClientId(number(name));
+        let mut words: Vec<&str> = rest.split_whitespace().collect();
+        match word {
+            "submit" => {
+                let asked = asked_for(rest);
+                let parent = asked.options.iter().find(|(name, _)| *name == "parent");
+                let submitting_task = parent.map(|(_, parent)| key(parent));
+                let requirements = requirements(&asked.options, Requirements::default());
+                Stimulus::UpdateGraph { client, graph: asked.graph, wanted: asked.wanted, requirements, submitting_task }
+            }
+            "desire" => Stimulus::ClientDesiresKeys { client, keys: words.into_iter().map(key).collect() },
+            "let-go" => Stimulus::ClientReleasesKeys { client, keys: words.into_iter().map(key).collect() },
+            "cancel" => {
+                let force = words.last() == Some(&"force");
+                words.retain(|word| *word != "force");
+                Stimulus::CancelKeys { client, keys: words.into_iter().map(key).collect(), force }
+            }
+            "scatter" => Stimulus::DataScattered {
+                client,
+                key: key(words[0]),
+                nbytes: words[1].trim_end_matches('B').parse().expect("bytes"),
+                typename: "int".to_owned(),
+                workers: words[2..].iter().map(|name| self.names.id_of_worker(name)).collect(),
+            },
+            "bye" => Stimulus::ClientLeft { client },
+            other => panic!("no such stimulus: {other}"),
+        }
+    }
+
+    fn worker_and_keys(&mut self, rest: &str) -> (WorkerId, Vec<TaskKey>) {
+        let mut words = rest.split_whitespace();
+        let worker = self.names.id_of_worker(words.next().expect("a worker"));
+        (worker, words.map(key).collect())
+    }
+}
+
+/// What `build` and `submit` ask for.
+struct Asked<'a> {
+    graph: Graph,
+    wanted: Vec<TaskKey>,
+    options: Options<'a>,
+}
+
+/// `a; b <- a; c[retries=2] <- a b want c retries=1`
+fn asked_for(text: &str) -> Asked<'_> {
+    let (tasks, rest) = text.split_once("want ").unwrap_or((text, ""));
+    let mut graph = Graph::default();
+    for (order, task) in tasks.split(';').map(str::trim).filter(|task| !task.is_empty()).enumerate() {
+        let (head, dependencies) = task.split_once("<-").unwrap_or((task, ""));
+        let (name, own) = head.trim().split_once('[').unwrap_or((head.trim(), ""));
+        let own = options(own.trim_end_matches(']'));
+        let is = |word: &str| own.iter().any(|(name, _)| *name == word);
+        let own_annotations = annotations(&own);
+        let annotated = own_annotations != Annotations::default();
+        if annotated {
+            graph.annotations.push(own_annotations);
+        }
+        graph.tasks.push(GraphTask {
+            key: key(name),
+            dependencies: dependencies.split_whitespace().map(key).collect(),
+            order: order as i64,
+            data_producer: is("producer"),
+            actor: is("actor"),
+            annotations: annotated.then(|| graph.annotations.len() as u32 - 1),
+            run_spec: RunSpec::new(Bytes::copy_from_slice(name.as_bytes())),
+        });
+    }
+    let is_key = |word: &&str| !word.contains('=') && *word != "loose";
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let wanted = words.iter().copied().take_while(is_key).map(key).collect();
+    let options = words.iter().skip_while(|word| is_key(word)).map(|word| word.split_once('=').unwrap_or((word, ""))).collect();
+    Asked { graph, wanted, options }
+}
+
+fn annotations(options: &Options<'_>) -> Annotations {
+    let mut annotations = Annotations::default();
+    for (name, value) in options {
+        match *name {
+            "producer" | "actor" => {}
+            "retries" => annotations.retries = Some(value.parse().expect("retries")),
+            "priority" => annotations.priority = Some(value.parse().expect("a priority")),
+            "workers" => annotations.workers = Some(value.split(',').map(str::to_owned).collect()),
+            "loose" => annotations.allow_other_workers = Some(true),
+            "executor" => annotations.executor = Some((*value).to_owned()),
+            resource => {
+                annotations.resources.get_or_insert_default().0.insert(resource.to_owned(), amount(value));
+            }
+        }
+    }
+    annotations
+}
+
+fn requirements(options: &Options<'_>, mut requirements: Requirements) -> Requirements {
+    for (name, value) in options {
+        let mut selector = requirements.workers.clone().unwrap_or_default();
+        match *name {
+            "parent" => continue,
+            "retries" => requirements.retries = value.parse().expect("retries"),
+            "priority" => requirements.priority = value.parse().expect("a priority"),
+            "fifo" => requirements.fifo_timeout_ms = value.parse().expect("milliseconds"),
+            "loose" => requirements.allow_other_workers = true,
+            "workers" => selector.names = value.split(',').map(str::to_owned).collect(),
+            resource if resource.starts_with(char::is_uppercase) => {
+                requirements.resources.0.insert(resource.to_owned(), amount(value));
+            }
+            label => {
+                selector.match_labels.insert(label.to_owned(), (*value).to_owned());
+            }
+        }
+        requirements.workers = (selector != WorkerSelector::default()).then_some(selector);
+    }
+    requirements
+}
+
+fn set_property(profile: &mut WorkerProfile, name: &str, value: &str) {
+    if name.starts_with(char::is_uppercase) {
+        profile.resources.0.insert(name.to_owned(), amount(value));
+    } else {
+        profile.labels.insert(name.to_owned(), value.to_owned());
+    }
+}
+
+fn options(text: &str) -> Options<'_> {
+    text.split_whitespace().map(|word| word.split_once('=').unwrap_or((word, ""))).collect()
+}
+
+fn status(name: &str) -> WorkerStatus {
+    match name {
+        "init" => WorkerStatus::Init,
+        "running" => WorkerStatus::Running,
+        "paused" => WorkerStatus::Paused,
+        "closing-gracefully" => WorkerStatus::ClosingGracefully,
+        "closing" => WorkerStatus::Closing,
+        other => panic!("no such status: {other}"),
+    }
+}
+
+fn amount(text: &str) -> Amount {
+    Amount::from_f64(text.parse().expect("an amount")).expect("an amount")
+}
+
+fn key(text: &str) -> TaskKey {
+    TaskKey::from_text(text)
+}
+
+fn number(name: &str) -> u32 {
+    name.trim_start_matches(char::is_alphabetic).parse().expect("a name such as c1")
+}
+
+pub(crate) fn failure(text: &str) -> Failure {
+    Failure {
+        exception: Exception::Raised { exception: Serialized::default(), traceback: None },
+        exception_text: text.to_owned(),
+        traceback_text: "at line 1".to_owned(),
+    }
+}

@@ -1,0 +1,167 @@
+//! Instructions and summaries as text.
+
+use mainstay::dask::{Priority, TaskKey};
+use mainstay::engine::{CollectionId, Engine, Exception, Instruction, Summary, WorkerId};
+
+/// The names of workers, in the order they joined.
+#[derive(Default)]
+pub(crate) struct Names(Vec<String>);
+
+impl Names {
+    pub(crate) fn add_worker(&mut self, name: &str) -> WorkerId {
+        self.0.push(name.to_owned());
+        WorkerId(self.0.len() as u32)
+    }
+
+    /// The last to join under that name; one that never did has a number that nobody else has.
+    pub(crate) fn id_of_worker(&self, name: &str) -> WorkerId {
+        self.0.iter().rposition(|known| known == name).map_or(WorkerId(999), |index| WorkerId(index as u32 + 1))
+    }
+
+    pub(crate) fn worker(&self, id: WorkerId) -> String {
+        self.0.get(id.0 as usize - 1).cloned().unwrap_or_else(|| format!("{id:?}"))
+    }
+}
+
+pub(crate) fn show_instruction(names: &Names, instruction: &Instruction) -> String {
+    let worker = |id: &WorkerId| names.worker(*id);
+    match instruction {
+        Instruction::ComputeTask { worker: id, task } => {
+            let mut text =
+                format!("compute {} on {} run {} priority {}", task.key, worker(id), task.run_id.0, priority(task.priority));
+            for (key, nbytes, holders) in &task.dependencies {
+                text += &format!(" with {key} {nbytes}B at {}", join(holders));
+            }
+            if !task.resources.is_empty() {
+                text += &format!(" taking {}", task.resources);
+            }
+            if task.actor {
+                text += " as actor";
+            }
+            if let Some(executor) = &task.executor {
+                text += &format!(" in {executor}");
+            }
+            text
+        }
+        Instruction::FreeKeys { worker: id, keys } => format!("free {} on {}", join(keys), worker(id)),
+        Instruction::AcquireReplicas { worker: id, replicas } => format!("acquire {replicas:?} on {}", worker(id)),
+        Instruction::RemoveReplicas { worker: id, keys } => format!("remove {} on {}", join(keys), worker(id)),
+        Instruction::StealRequest { worker: id, key } => format!("steal {key} from {}", worker(id)),
+        Instruction::RefreshWhoHas { worker: id, who_has } => {
+            let who_has: Vec<String> = who_has.iter().map(|(key, holders)| format!("{key} at [{}]", join(holders))).collect();
+            format!("tell {} who has {}", worker(id), who_has.join(", "))
+        }
+        Instruction::RemoveWorker { worker: id, gone } => format!("tell {} that {gone} is gone", worker(id)),
+        Instruction::KeyInMemory { client, key, type_pickle } => {
+            format!("tell k{} {key} is in memory ({})", client.0, String::from_utf8_lossy(type_pickle))
+        }
+        Instruction::TaskErred { client, key, exception } => {
+            format!("tell k{} {key} erred: {}", client.0, show_exception(exception))
+        }
+        Instruction::LostData { client, key } => format!("tell k{} {key} is lost", client.0),
+        Instruction::CancelledKeys { client, keys, reason } => format!("tell k{} {} cancelled: {reason}", client.0, join(keys)),
+        Instruction::TaskRetried { client, key } => format!("tell k{} {key} is retried", client.0),
+        Instruction::CollectionChanged { collection } => format!("changed c{}", collection.0),
+        Instruction::CollectionReleased { collection } => format!("released c{}", collection.0),
+    }
+}
+
+fn show_exception(exception: &Exception) -> String {
+    match exception {
+        Exception::Raised { .. } => "raised".to_owned(),
+        Exception::KilledWorker { last_worker, allowed_failures } => format!("killed {last_worker}, {allowed_failures} allowed"),
+        Exception::ActorLost { worker } => format!("actor lost with {worker}"),
+        Exception::Refused { message } => message.clone(),
+    }
+}
+
+fn priority(priority: Priority) -> String {
+    format!("({}, {}, {})", -priority.user + 0.0, priority.generation, priority.order)
+}
+
+fn join<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// Each state with the keys in it.
+pub(crate) fn show_states(engine: &Engine) -> Vec<String> {
+    let mut lines: std::collections::BTreeMap<&str, Vec<String>> = std::collections::BTreeMap::new();
+    for key in engine.keys() {
+        lines.entry(engine.task_state(key).expect("a known key")).or_default().push(key.to_string());
+    }
+    let show = |(state, mut keys): (&str, Vec<String>)| {
+        keys.sort();
+        format!("{state}: {}", keys.join(" "))
+    };
+    lines.into_iter().map(show).collect()
+}
+
+pub(crate) fn show_story(engine: &Engine, names: &Names, key: &TaskKey) -> Vec<String> {
+    let show = |entry: &mainstay::engine::StoryEntry| {
+        let worker = entry.worker.map_or(String::new(), |worker| format!(" on {}", names.worker(worker)));
+        format!("at {} {} → {}{worker} because of {}", entry.at.0, entry.from, entry.to, entry.because)
+    };
+    engine.story(key).iter().map(show).collect()
+}
+
+pub(crate) fn show_workers(engine: &Engine, names: &Names) -> Vec<String> {
+    let show = |worker: mainstay::engine::WorkerView<'_>| {
+        format!(
+            "{} {:?} holds [{}] {}B, processes [{}] for {} ms, uses [{}]",
+            names.worker(worker.id),
+            worker.status,
+            join(&engine.has_what(worker.id)),
+            worker.nbytes,
+            join(&engine.processing(worker.id)),
+            worker.occupancy_ms,
+            worker.used
+        )
+    };
+    engine.workers().map(show).collect()
+}
+
+pub(crate) fn show_summary(engine: &Engine, collection: CollectionId) -> Vec<String> {
+    let Some(summary) = engine.summary(collection) else { return vec!["no such collection".to_owned()] };
+    let Summary { tasks, retries, user_priority, generation, nbytes, .. } = &summary;
+    let mut lines = vec![
+        format!(
+            "tasks {} done {}: released {} waiting {} no-worker {} queued {} processing {} memory {} erred {}",
+            tasks.total,
+            tasks.done,
+            tasks.released,
+            tasks.waiting,
+            tasks.no_worker,
+            tasks.queued,
+            tasks.processing,
+            tasks.memory,
+            tasks.erred
+        ),
+        format!(
+            "retries {} of {} used, {} exhausted, {} workers lost, {} losses",
+            retries.used, retries.limit, retries.exhausted, retries.worker_lost, summary.losses
+        ),
+        format!("priority {user_priority} generation {generation}, {nbytes}B"),
+        format!("workers {} of {} match", summary.workers_matching, summary.workers_running),
+    ];
+    for output in &summary.outputs {
+        let (name, keys, in_memory, erred) = (&output.name, output.keys, output.in_memory, output.erred);
+        lines.push(format!("output {name}: {in_memory} of {keys} in memory, {erred} erred, {}B", output.nbytes));
+    }
+    for share in &summary.workers {
+        lines.push(format!("worker {} has {} tasks, {}B", share.name, share.tasks, share.nbytes));
+    }
+    for failure in &summary.failures {
+        let (key, text, attempts, worker) = (&failure.key, &failure.exception_text, failure.attempts, &failure.worker);
+        lines.push(format!("failed {key} after {attempts} attempts on [{worker}]: {text}"));
+    }
+    if let Some(unrunnable) = &summary.unrunnable {
+        let nearest = unrunnable.nearest.as_ref();
+        let nearest =
+            nearest.map_or("none".to_owned(), |(resource, worker, amount)| format!("{worker} with {resource}: {amount}"));
+        lines.push(format!(
+            "unrunnable {} such as {}: needs [{}], nearest {nearest}, selected {} of {}",
+            unrunnable.tasks, unrunnable.example, unrunnable.resources, unrunnable.workers_selected, unrunnable.workers_running
+        ));
+    }
+    lines
+}
