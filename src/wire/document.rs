@@ -12,12 +12,9 @@ use super::encode::Encoder;
 use super::frame::Message;
 use super::limits::{ELEMENTS_MAX, TREE_ELEMENTS_MAX};
 use super::msgpack::{MsgpackError, Reader, Token};
-use super::opaque::Pickled;
+use super::opaque::{Pickled, kept};
 use super::value::{Value, read_tree};
 use crate::dask::{ClientName, KeyError, Serialized, TaskKey, WorkerAddress};
-
-/// Binaries below this are copied out of their message: a type's pickle that is kept must not keep a whole message.
-const COPIED_BELOW: usize = 4096;
 
 /// Why a message could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -138,6 +135,17 @@ impl<'m> Fields<'m> {
         Ok(Self { message: place.message, entries, op })
     }
 
+    /// The maps of a stream's message. A bare "OK" between them means nothing.
+    ///
+    /// Source: distributed 2026.8.0, core.py: `Server.handle_stream`.
+    ///
+    /// # Errors
+    /// When the message is no array of maps with an op.
+    pub fn batch(message: &'m Message) -> Result<Vec<Self>, DocumentError> {
+        let places = Place::whole(message)?.batch()?;
+        places.iter().filter(|place| !place.is_text("OK")).map(Self::at).collect()
+    }
+
     /// Of a map whose entries were found before.
     pub(super) fn of(message: &'m Message, entries: Entries, op: &'m str) -> Self {
         Self { message, entries, op }
@@ -256,8 +264,7 @@ impl<'m> Fields<'m> {
     pub fn binary(&self, name: &str) -> Result<Bytes, DocumentError> {
         match self.token(name)? {
             Token::Nil => Err(self.missing(name)),
-            Token::Binary(binary) if binary.len() < COPIED_BELOW => Ok(Bytes::copy_from_slice(binary)),
-            Token::Binary(binary) => Ok(self.message.document().slice_ref(binary)),
+            Token::Binary(binary) => Ok(kept(&self.message.document().slice_ref(binary))),
             other => Err(self.wrong(name, "binary", &other)),
         }
     }

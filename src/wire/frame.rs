@@ -16,8 +16,7 @@ use thiserror::Error;
 
 use super::limits::Limits;
 
-/// Frames of this size are handed out as buffers of their own, so that each can be freed when it is no longer needed,
-/// and are sent without being copied.
+/// Frames from this size on are sent without being copied.
 pub(super) const BIG_FRAME: usize = 64 * 1024;
 
 /// How many bytes one length takes.
@@ -51,8 +50,27 @@ pub enum FrameError {
 pub struct FrameDecoder {
     limits: Limits,
     buffer: BytesMut,
-    /// The message under way, once all its lengths are known.
-    partial: Option<Partial>,
+    state: State,
+}
+
+/// How far the message under way is.
+#[derive(Debug)]
+enum State {
+    /// `N` and `nframes` come next.
+    Head,
+    Lengths(Prelude),
+    Frames(Partial),
+}
+
+#[derive(Debug)]
+struct Prelude {
+    first_read: u64,
+    count: usize,
+    /// Where the frames known so far end, counted as `N` counts.
+    end: u64,
+    /// Whether a frame, or the prelude, ends where `N` says.
+    is_aligned: bool,
+    lengths: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -66,7 +84,7 @@ struct Partial {
 
 impl FrameDecoder {
     pub fn new(limits: Limits) -> Self {
-        Self { limits, buffer: BytesMut::new(), partial: None }
+        Self { limits, buffer: BytesMut::new(), state: State::Head }
     }
 
     /// Takes effect with the next message.
@@ -81,12 +99,17 @@ impl FrameDecoder {
 
     /// How many bytes arrived and were not given out.
     pub fn buffered(&self) -> usize {
-        self.buffer.len() + self.partial.as_ref().map_or(0, |partial| partial.taken)
+        let behind = match &self.state {
+            State::Head => 0,
+            State::Lengths(prelude) => (2 + prelude.lengths.len()) * WORD,
+            State::Frames(partial) => partial.taken,
+        };
+        self.buffer.len() + behind
     }
 
     /// Whether the peer is in the middle of a message: then the comm must not end here.
     pub fn is_in_message(&self) -> bool {
-        self.buffered() > 0 || self.partial.is_some()
+        !self.buffer.is_empty() || !matches!(self.state, State::Head)
     }
 
     /// Gives the next whole message; `None` when more bytes must arrive first.
@@ -94,64 +117,91 @@ impl FrameDecoder {
     /// # Errors
     /// When the peer announces more than the limits allow, as soon as the number is there.
     pub fn poll(&mut self) -> Result<Option<Message>, FrameError> {
-        if self.partial.is_none() {
-            self.partial = self.read_prelude()?;
-        }
-        let Some(partial) = &mut self.partial else { return Ok(None) };
-        while let Some(&length) = partial.lengths.get(partial.frames.len()) {
-            if self.buffer.len() < length {
-                return Ok(None);
+        loop {
+            match &mut self.state {
+                State::Head => {
+                    let Some(prelude) = read_head(&mut self.buffer, &self.limits)? else { return Ok(None) };
+                    self.state = State::Lengths(prelude);
+                }
+                State::Lengths(prelude) => {
+                    if !prelude.read(&mut self.buffer, &self.limits)? {
+                        return Ok(None);
+                    }
+                    let lengths = std::mem::take(&mut prelude.lengths);
+                    let frames = Vec::with_capacity(lengths.len());
+                    self.state = State::Frames(Partial { lengths, frames, taken: 0 });
+                }
+                State::Frames(partial) => {
+                    if !partial.read(&mut self.buffer) {
+                        return Ok(None);
+                    }
+                    let frames = std::mem::take(&mut partial.frames);
+                    self.state = State::Head;
+                    return Ok(Some(Message { frames }));
+                }
             }
-            partial.frames.push(self.buffer.split_to(length).freeze());
-            partial.taken += length;
         }
-        Ok(self.partial.take().map(|partial| Message { frames: partial.frames }))
     }
+}
 
-    fn read_prelude(&mut self) -> Result<Option<Partial>, FrameError> {
-        let Some(first_read) = self.word(0) else { return Ok(None) };
-        if first_read > self.limits.message_bytes_max {
-            return Err(FrameError::MessageTooLong { found: first_read, max: self.limits.message_bytes_max });
-        }
-        let Some(announced) = self.word(1) else { return Ok(None) };
-        if announced == 0 {
-            return Err(FrameError::NoFrame);
-        }
-        let count = usize::try_from(announced).ok().filter(|count| *count <= self.limits.frames_max);
-        let Some(count) = count else {
-            return Err(FrameError::TooManyFrames { found: announced, max: self.limits.frames_max });
-        };
-        // Lengths are judged as they come: a peer that announces too much is closed before it sends it.
-        let arrived = (self.buffer.len() / WORD - 2).min(count);
-        let mut end = ((1 + count) * WORD) as u64;
-        let mut is_aligned = first_read == end;
-        for index in 0..arrived {
-            let length = self.word(2 + index).unwrap_or_default();
-            if length > self.limits.frame_bytes_max {
-                return Err(FrameError::FrameTooLong { found: length, max: self.limits.frame_bytes_max });
-            }
-            end += length;
-            if end > self.limits.message_bytes_max {
-                return Err(FrameError::MessageTooLong { found: end, max: self.limits.message_bytes_max });
-            }
-            is_aligned |= first_read == end;
-        }
-        if arrived < count {
-            return Ok(None);
-        }
-        if !is_aligned {
-            return Err(FrameError::Misaligned { found: first_read });
-        }
-        // Each is at most `frame_bytes_max`, which fits.
-        let lengths = (0..count).map(|index| self.word(2 + index).unwrap_or_default() as usize).collect();
-        self.buffer.advance((2 + count) * WORD);
-        Ok(Some(Partial { lengths, frames: Vec::with_capacity(count), taken: 0 }))
+/// Reads `N` and `nframes`.
+fn read_head(buffer: &mut BytesMut, limits: &Limits) -> Result<Option<Prelude>, FrameError> {
+    // `N` alone is judged already: most of what is no Dask peer ends here.
+    let Some(first_read) = peek_word(buffer) else { return Ok(None) };
+    if first_read > limits.message_bytes_max {
+        return Err(FrameError::MessageTooLong { found: first_read, max: limits.message_bytes_max });
     }
+    let Some(announced) = buffer.get(WORD..).and_then(peek_word) else { return Ok(None) };
+    if announced == 0 {
+        return Err(FrameError::NoFrame);
+    }
+    let count = usize::try_from(announced)
+        .ok()
+        .filter(|count| *count <= limits.frames_max)
+        .ok_or(FrameError::TooManyFrames { found: announced, max: limits.frames_max })?;
+    buffer.advance(2 * WORD);
+    let end = ((1 + count) * WORD) as u64;
+    Ok(Some(Prelude { first_read, count, end, is_aligned: first_read == end, lengths: Vec::new() }))
+}
 
-    fn word(&self, index: usize) -> Option<u64> {
-        let bytes = self.buffer.get(index * WORD..(index + 1) * WORD)?;
-        Some(u64::from_le_bytes(bytes.try_into().ok()?))
+impl Prelude {
+    /// Reads the lengths that arrived; whether these were all. Each is judged as it comes, so a peer that announces too
+    /// much is refused before it sends it.
+    fn read(&mut self, buffer: &mut BytesMut, limits: &Limits) -> Result<bool, FrameError> {
+        while self.lengths.len() < self.count {
+            let Some(length) = peek_word(buffer) else { return Ok(false) };
+            buffer.advance(WORD);
+            if length > limits.frame_bytes_max {
+                return Err(FrameError::FrameTooLong { found: length, max: limits.frame_bytes_max });
+            }
+            self.end += length;
+            if self.end > limits.message_bytes_max {
+                return Err(FrameError::MessageTooLong { found: self.end, max: limits.message_bytes_max });
+            }
+            self.is_aligned |= self.first_read == self.end;
+            // At most `frame_bytes_max`, which any `usize` can hold.
+            self.lengths.push(length as usize);
+        }
+        if self.is_aligned { Ok(true) } else { Err(FrameError::Misaligned { found: self.first_read }) }
     }
+}
+
+impl Partial {
+    /// Takes the frames that arrived whole; whether these were all.
+    fn read(&mut self, buffer: &mut BytesMut) -> bool {
+        while let Some(&length) = self.lengths.get(self.frames.len()) {
+            if buffer.len() < length {
+                return false;
+            }
+            self.frames.push(buffer.split_to(length).freeze());
+            self.taken += length;
+        }
+        true
+    }
+}
+
+fn peek_word(buffer: &[u8]) -> Option<u64> {
+    buffer.first_chunk::<WORD>().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
 /// Puts a message's frames into the chunks to be written, in order.

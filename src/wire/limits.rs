@@ -21,6 +21,9 @@ pub const ELEMENTS_MAX: usize = 4_000_000;
 /// The same where a whole tree of them is built.
 pub const TREE_ELEMENTS_MAX: usize = 1_000_000;
 
+/// A pickle of plain data, and the data that it makes, roughly in bytes.
+pub const PLAIN_PICKLE_BYTES_MAX: usize = 1024 * 1024;
+
 /// The text of an exception, in bytes, as it goes into status, events and logs.
 pub const EXCEPTION_TEXT_BYTES_MAX: usize = 1024;
 /// The text of a traceback, in bytes.

@@ -144,6 +144,15 @@ fn at<'a>(header: &'a [u8], name: &str) -> Option<Reader<'a>> {
     None
 }
 
+/// Binaries below this are copied out of their message: what is small and kept for long, as the pickle of a type or of an
+/// exception, must not keep the whole buffer that it came in.
+const COPIED_BELOW: usize = 4096;
+
+/// A piece of a message as it can be kept.
+pub(super) fn kept(piece: &Bytes) -> Bytes {
+    if piece.len() < COPIED_BELOW { Bytes::copy_from_slice(piece) } else { piece.clone() }
+}
+
 impl Message {
     /// The msgpack document that the other frames belong to.
     pub fn document(&self) -> &Bytes {
@@ -172,6 +181,6 @@ impl Message {
         };
         let end = usize::try_from(count).ok().and_then(|count| (start + 1).checked_add(count)).ok_or_else(error)?;
         let frames = self.frames.get(start + 1..end).ok_or_else(error)?;
-        Ok((header.clone(), frames.to_vec()))
+        Ok((kept(header), frames.iter().map(kept).collect()))
     }
 }

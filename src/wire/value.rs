@@ -10,7 +10,7 @@ use super::encode::Encoder;
 use super::frame::Message;
 use super::limits::TREE_ELEMENTS_MAX;
 use super::msgpack::{MsgpackError, Reader, Token};
-use super::opaque::Pickled;
+use super::opaque::{Pickled, kept};
 use crate::dask::{Serialized, TaskKey};
 
 /// A value. Keys of maps may be anything, as in Python.
@@ -136,7 +136,7 @@ pub(super) fn read_tree(message: &Message, reader: &mut Reader<'_>, elements_lef
         Token::Unsigned(integer) => Value::Unsigned(integer),
         Token::Float(float) => Value::Float(float),
         Token::Text(text) => Value::Text(text.to_owned()),
-        Token::Binary(binary) => Value::Binary(message.document().slice_ref(binary)),
+        Token::Binary(binary) => Value::Binary(kept(&message.document().slice_ref(binary))),
         Token::Array(length) => {
             let mut elements = Vec::with_capacity(reader.capacity(length).min(*elements_left));
             for _ in 0..length {

@@ -2,7 +2,6 @@
 //!
 //! Source: distributed 2026.8.0, scheduler.py: `stream_handlers`; client.py; publish.py; variable.py; queues.py.
 
-use super::decode_batch;
 use crate::dask::{ClientName, Serialized, TaskKey};
 use crate::wire::document::{DocumentError, Fields};
 use crate::wire::frame::Message;
@@ -115,7 +114,7 @@ impl FromClient {
     /// # Errors
     /// When the message is no batch, or a field of a known op is missing or of a wrong type.
     pub fn decode_batch(message: &Message) -> Result<Vec<Self>, DocumentError> {
-        decode_batch(message, Self::read)
+        Fields::batch(message)?.iter().map(Self::read).collect()
     }
 
     fn read(fields: &Fields<'_>) -> Result<Self, DocumentError> {

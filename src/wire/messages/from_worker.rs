@@ -4,7 +4,6 @@
 
 use bytes::Bytes;
 
-use super::decode_batch;
 use crate::dask::{Serialized, TaskKey};
 use crate::wire::document::{DocumentError, Fields};
 use crate::wire::frame::Message;
@@ -119,7 +118,7 @@ impl FromWorker {
     /// # Errors
     /// When the message is no batch, or a field of a known op is missing or of a wrong type.
     pub fn decode_batch(message: &Message) -> Result<Vec<Self>, DocumentError> {
-        decode_batch(message, Self::read)
+        Fields::batch(message)?.iter().map(Self::read).collect()
     }
 
     fn read(fields: &Fields<'_>) -> Result<Self, DocumentError> {

@@ -14,18 +14,8 @@ pub use rpc::{Ask, Request};
 pub use to_client::ToClient;
 pub use to_worker::{ComputeTask, ToWorker};
 
-use super::document::{DocumentError, Fields, Place};
 use super::encode::Encoder;
-use super::frame::Message;
 use crate::dask::TaskKey;
-
-/// Reads each map of a batch. A bare "OK" between the maps means nothing.
-///
-/// Source: distributed 2026.8.0, core.py: `Server.handle_stream`.
-fn decode_batch<T>(message: &Message, read: impl Fn(&Fields<'_>) -> Result<T, DocumentError>) -> Result<Vec<T>, DocumentError> {
-    let places = Place::whole(message)?.batch()?;
-    places.iter().filter(|place| !place.is_text("OK")).map(|place| read(&Fields::at(place)?)).collect()
-}
 
 /// Begins a message of `fields` fields beside `op`.
 fn head(encoder: &mut Encoder, op: &str, fields: usize) {

@@ -56,7 +56,7 @@ pub enum ToClient {
     Error {
         exception: Value,
     },
-    CloseStream,
+    StreamClosed,
 }
 
 impl ToClient {
@@ -72,7 +72,7 @@ impl ToClient {
         "adjust-heartbeat-interval",
         "restart",
         "error",
-        "close-stream",
+        "stream-closed",
     ];
 
     pub fn op(&self) -> &'static str {
@@ -87,7 +87,7 @@ impl ToClient {
             Self::AdjustHeartbeatInterval { .. } => "adjust-heartbeat-interval",
             Self::Restart => "restart",
             Self::Error { .. } => "error",
-            Self::CloseStream => "close-stream",
+            Self::StreamClosed => "stream-closed",
         }
     }
 }
@@ -143,7 +143,7 @@ impl Encode for ToClient {
                 encoder.text("interval");
                 encoder.number(*interval);
             }
-            Self::Restart | Self::CloseStream => head(encoder, op, 0),
+            Self::Restart | Self::StreamClosed => head(encoder, op, 0),
             Self::Error { exception } => {
                 head(encoder, op, 1);
                 encoder.text("exception");

@@ -1,4 +1,4 @@
-//! The few pickles that we make ourselves: calls of importable names with plain arguments.
+//! Makes pickles: plain data and calls of importable names.
 //!
 //! Protocol 4 and a handful of its opcodes, so the bytes are the same on every Python that Dask supports.
 //!
@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 
-use super::value::Value;
 use crate::dask::{TaskKey, WorkerAddress};
+use crate::wire::value::Value;
 
 /// A Python object to be.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,10 @@
+//! The few pickles that Mainstay makes or reads itself.
+//!
+//! It makes calls of importable names with plain arguments, and reads nothing but plain data: whatever would run code is
+//! refused, so reading a peer's pickle is as safe as reading its msgpack.
+
+mod object;
+mod plain;
+
+pub use object::Object;
+pub use plain::{PlainError, read_plain};
