@@ -422,10 +422,9 @@ def graph_of_tasks(tasks, label, names, inputs):
     keys = {}
     for name in ordered:
         task = by_key[name]
-        # A task keeps its key, and its result, until it or something that it needs is written differently.
-        token = tokenize(label, name, task, sorted((need, keys[need]) for need in needs[name]), sorted(gathered.items()))
-        key = keys[name] = f"{name}-{token}"
         args, kwargs = link([task.get("args") or [], task.get("kwargs") or {}], keys, gathered)
+        # A task keeps its key, and its result, until what it does or what it needs is written differently.
+        key = keys[name] = f"{name}-{tokenize(label, name, task['call'], args, kwargs)}"
         function = Task(None, pkgutil.resolve_name, task["call"])
         graph.raw[key] = call(key, function, *map(parse_input, args), **{k: parse_input(v) for k, v in kwargs.items()})
         graph.names[key] = name
@@ -481,6 +480,8 @@ def graph_input(graph, value):
 def lower(request):
     """The graph that a Client submitted: what a stock scheduler does in `update_graph` before it schedules."""
     clock = Clock()
+    if not request["keys"]:
+        return document(Graph(), clock, {})
     try:
         expression = merge_and_deserialize(*request["expr"])
     except Exception as error:
@@ -545,7 +546,8 @@ def document(graph, clock, limits):
         positions = [index.setdefault(key, len(index)) for key in output_keys]
         header, frames = serialize(rebuilt, on_error="raise") if name else ({}, [])
         output = {"name": name, "type": type_name, "keys": positions, "header": header, "frames": list(map(bytes, frames))}
-        outputs.append({**output, "npartitions": getattr(rebuilt, "npartitions", None)})
+        npartitions = getattr(rebuilt, "npartitions", None)  # any attribute of a Delayed is a Delayed
+        outputs.append({**output, "npartitions": npartitions if isinstance(npartitions, int) else None})
     clock.phase("pickle")
     return {
         "keys": list(index),

@@ -1,0 +1,117 @@
+"""Runs src/server/builder.py the way Mainstay does, on a stock scheduler with stock workers in processes of their own.
+
+No Mainstay binary takes part: the request goes straight to a worker's RPC server, and the built tasks are run by the
+stock scheduler, or by hand.
+"""
+
+import pathlib
+import pickle
+import struct
+import sys
+
+import dask
+import msgpack
+import pytest
+from distributed import Client, Future, LocalCluster, futures_of
+from distributed.protocol import deserialize
+from distributed.protocol.pickle import loads
+
+SOURCE = (pathlib.Path(__file__).parents[2] / "src/server/builder.py").read_text()
+
+BOOTSTRAP = (
+    "(lambda sys, types: (sys.modules.get(name) or (lambda module: (exec(compile(source, '<mainstay builder>', 'exec'), "
+    "module.__dict__), sys.modules.setdefault(name, module))[1])(types.ModuleType(name))).serve)"
+    "(__import__('sys'), __import__('types'))"
+)
+
+
+def text(value):
+    """The pickle opcode BINUNICODE."""
+    encoded = value.encode()
+    return b"X" + struct.pack("<I", len(encoded)) + encoded
+
+
+def function_pickle():
+    """eval(BOOTSTRAP, {"name": …, "source": …}), as src/server/builder.rs assembles it."""
+    names = b"}(" + text("name") + text("_mainstay_builder_test") + text("source") + text(SOURCE) + b"u"
+    return b"\x80\x04" + text("builtins") + text("eval") + b"\x93" + text(BOOTSTRAP) + names + b"\x86R."
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    # Spawned workers take over the path of this process.
+    sys.path.insert(0, str(pathlib.Path(__file__).parent / "modules"))
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def client(cluster):
+    with Client(cluster) as client:
+        yield client
+
+
+class Builder:
+    """Asks a worker's builder and runs what it gives."""
+
+    def __init__(self, client):
+        self.client = client
+        self.workers = list(client.scheduler_info(n_workers=-1)["workers"])
+
+    def ask(self, operation, request, worker=0):
+        async def call():
+            async with self.client.rpc(self.workers[worker]) as worker_rpc:
+                return await worker_rpc.run_coroutine(
+                    function=function_pickle(), args=pickle.dumps((operation, msgpack.packb(request))), wait=True
+                )
+
+        answer = self.client.sync(call)
+        assert answer["status"] == "OK", answer
+        result = answer["result"]
+        assert type(result) is bytes
+        document = msgpack.unpackb(result, use_list=False, strict_map_key=False)
+        assert document["version"] == 1
+        return document
+
+    def python(self, source, *collections, worker=0, **request):
+        return self.ask(
+            "build",
+            {"kind": "python", "name": "daily-sales", "source": source, "collections": list(collections), **request},
+            worker,
+        )
+
+    def persist(self, document, wanted=None):
+        """Runs the tasks on the stock scheduler; gives the futures that keep the results."""
+        assert "error" not in document, document["error"]
+        keys = document["keys"]
+        # Results made elsewhere are there already.
+        graph = {key: Future(key, self.client) for key in keys[len(document["tasks"]) :]}
+        for key, task in zip(keys, document["tasks"]):
+            graph[key] = loads(task[5])
+            assert graph[key].dependencies == {keys[index] for index in task[0]}
+        wanted = wanted or [keys[index] for output in document["outputs"] for index in output["keys"]]
+        actors = tuple(key for key, task in zip(keys, document["tasks"]) if task[3])
+        return dict(zip(wanted, self.client.get(graph, wanted, sync=False, actors=actors or None)))
+
+    def read(self, document):
+        """What a stock Client gets from the datasets, once the keys are there."""
+        futures = self.persist(document)
+        result = {name: dask.compute(self.dataset(output))[0] for name, output in outputs(document).items()}
+        del futures
+        return result
+
+    def dataset(self, output):
+        """What `Client.get_dataset` gives."""
+        collection = deserialize(output["header"], [bytes(frame) for frame in output["frames"]])
+        for future in futures_of(collection):
+            future.bind_client(self.client)
+        return collection
+
+
+def outputs(document):
+    return {output["name"]: output for output in document["outputs"]}
+
+
+@pytest.fixture(scope="session")
+def builder(client):
+    return Builder(client)

@@ -1,0 +1,1 @@
+"""What a user's own package in the worker image would be."""

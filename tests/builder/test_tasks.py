@@ -1,0 +1,145 @@
+"""Tasks that a manifest spells out."""
+
+import copy
+
+import pytest
+from conftest import outputs
+
+LOAD = {"key": "load-0", "call": "acme.io:load", "args": ["part"]}
+ADD = {"key": "sum", "call": "acme.io:add", "args": [{"task": "load-0"}, 10], "kwargs": {"bonus": {"task": "load-0"}}}
+
+
+def build(builder, *tasks, label="uid-1", collections=(), worker=0, **request):
+    return builder.ask(
+        "build",
+        {
+            "kind": "tasks",
+            "name": "nightly",
+            "label": label,
+            "tasks": list(tasks),
+            "collections": list(collections),
+            **request,
+        },
+        worker,
+    )
+
+
+def test_results_flow_from_task_to_task(builder):
+    document = build(builder, ADD, LOAD)
+    assert builder.read(document) == {"sum": 18}
+    assert {task[6] for task in document["tasks"]} == {"load-0", "sum"}
+    assert [output["type"] for output in document["outputs"]] == ["Delayed"]
+
+
+def test_references_inside_lists_and_maps(builder):
+    total = {
+        "key": "total",
+        "call": "acme.io:total",
+        "args": [{"parts": [{"task": "load-0"}, 1], "extra": {"value": {"task": "load-0"}}}],
+    }
+    assert builder.read(build(builder, LOAD, total)) == {"total": 9}
+
+
+def test_named_tasks_are_kept_and_others_culled(builder):
+    other = {"key": "other", "call": "acme.io:load", "args": ["x"]}
+    document = build(builder, LOAD, ADD, other, collections=["load-0"])
+    assert builder.read(document) == {"load-0": 4}
+    assert len(document["tasks"]) == 1
+    assert builder.read(build(builder, LOAD, ADD, other)) == {"sum": 18, "other": 1}
+
+
+def test_keys_are_those_of_the_object_and_of_what_is_written(builder):
+    def keys(document):
+        return {task[6]: key for key, task in zip(document["keys"], document["tasks"])}
+
+    first = keys(build(builder, LOAD, ADD))
+    assert keys(build(builder, ADD, LOAD, worker=1)) == first
+    elsewhere = keys(build(builder, LOAD, ADD, label="uid-2"))
+    assert not set(first.values()) & set(elsewhere.values())
+    changed = copy.deepcopy(ADD) | {"args": [1]}
+    second = keys(build(builder, LOAD, changed))
+    assert second["load-0"] == first["load-0"] and second["sum"] != first["sum"]
+    changed = LOAD | {"kwargs": {"scale": 2}}
+    third = keys(build(builder, changed, ADD))
+    assert third["load-0"] != first["load-0"] and third["sum"] != first["sum"]
+
+
+def test_changing_only_how_a_task_runs_keeps_its_key(builder):
+    before = build(builder, LOAD, ADD)
+    after = build(builder, LOAD | {"retries": 5, "priority": 2}, ADD)
+    assert before["keys"] == after["keys"]
+
+
+def test_requirements_of_single_tasks(builder):
+    task = LOAD | {
+        "retries": 5,
+        "priority": 1.5,
+        "resources": {"GPU": 1},
+        "workers": ["w-0"],
+        "allowOtherWorkers": True,
+    }
+    document = build(builder, task, ADD)
+    by_name = {task[6]: task for task in document["tasks"]}
+    assert by_name["sum"][4] is None
+    assert document["annotations"] == (
+        {"retries": 5, "priority": 1.5, "workers": ("w-0",), "resources": {"GPU": 1}, "allow_other_workers": True},
+    )
+
+
+def test_an_actor(builder):
+    counter = {"key": "counter", "call": "acme.io:Counter", "args": [3], "actor": True}
+    document = build(builder, counter)
+    assert [output["type"] for output in document["outputs"]] == ["Actor"]
+    futures = builder.persist(document)
+    actor = builder.dataset(outputs(document)["counter"]).compute()
+    assert actor.increment().result() == 4
+    del futures
+    assert build(builder, counter | {"actor": False}, actors={"tasks": {"counter": True}})["tasks"][0][3]
+
+
+def test_inputs_of_tasks(builder):
+    first = builder.python("import dask.array as da\nx = da.arange(4, chunks=2)", "x")
+    futures = builder.persist(first)
+    data = [outputs(first)["x"]["header"], outputs(first)["x"]["frames"]]
+    task = {"key": "length", "call": "builtins:len", "args": [{"input": "x"}]}
+    document = build(builder, task, inputs={"x": data})
+    assert builder.read(document) == {"length": 4}
+    del futures
+
+
+def test_a_missing_module_fails_the_task_and_not_the_worker(builder, client):
+    document = build(builder, {"key": "gone", "call": "lacking_module:f"}, {"key": "odd", "call": "acme.io:lod"})
+    futures = {task[6]: builder.persist(document)[key] for key, task in zip(document["keys"], document["tasks"])}
+    with pytest.raises(ModuleNotFoundError, match="lacking_module"):
+        futures["gone"].result()
+    with pytest.raises(AttributeError, match="module 'acme.io' has no attribute 'lod'"):
+        futures["odd"].result()
+    assert len(client.scheduler_info()["workers"]) == 2
+
+
+def test_what_a_task_raises_is_its_own(builder):
+    document = build(builder, {"key": "fail", "call": "acme.io:fail"})
+    with pytest.raises(ValueError, match="bad row 7"):
+        builder.persist(document)[document["keys"][0]].result()
+
+
+@pytest.mark.parametrize(
+    "tasks, request_fields, kind, message",
+    [
+        ([LOAD, LOAD], {}, "DuplicateKey", "two tasks have the key `load-0`"),
+        ([ADD], {}, "UnknownReference", "the task `sum` needs `load-0`, which is no task"),
+        (
+            [LOAD | {"args": [{"task": "sum"}]}, ADD],
+            {},
+            "Cycle",
+            "the tasks need each other: ",
+        ),
+        ([LOAD], {"collections": ["load-1"]}, "NameNotDefined", "which is no task (did you mean `load-0`?)"),
+        ([LOAD | {"args": [{"input": "x"}]}], {}, "UnknownReference", "`x` is no input"),
+        ([LOAD], {"actors": {"tasks": {"model": True}}}, "UnknownReference", "`model`"),
+    ],
+)
+def test_tasks_that_make_no_graph(builder, tasks, request_fields, kind, message):
+    found = build(builder, *tasks, **request_fields)["error"]
+    assert found["kind"] == kind
+    assert message in found["message"]
