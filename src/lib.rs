@@ -3,12 +3,15 @@
 //! `dask`, `engine` and `wire` decide and encode without I/O and compile without the feature `operator`;
 //! the other modules connect them to sockets, to Kubernetes and to people. ARCHITECTURE.md has the map.
 
-#[cfg(feature = "operator")]
-pub mod api;
 pub mod dask;
 pub mod engine;
+pub mod error;
 pub mod wire;
 
+#[cfg(feature = "operator")]
+pub mod api;
+#[cfg(feature = "operator")]
+pub mod comm;
 #[cfg(feature = "operator")]
 pub mod controller;
 #[cfg(feature = "operator")]

@@ -52,6 +52,21 @@ impl Value {
         encoder.finish()
     }
 
+    /// Reads one document that stands alone, outside of any message.
+    ///
+    /// # Errors
+    /// When it breaks a limit, or refers to frames.
+    pub fn from_msgpack(document: &Bytes) -> Result<Self, DocumentError> {
+        Self::decode(&Message { frames: vec![document.clone()] })
+    }
+
+    /// The value as one document that stands alone; what belongs into other frames is lost.
+    pub fn to_msgpack(&self) -> Vec<u8> {
+        let mut encoder = Encoder::new();
+        encoder.value(self);
+        encoder.into_document()
+    }
+
     /// A map whose keys are texts.
     pub fn map<const LENGTH: usize>(entries: [(&str, Self); LENGTH]) -> Self {
         Self::Map(entries.into_iter().map(|(name, value)| (Self::from(name), value)).collect())

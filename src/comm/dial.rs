@@ -1,0 +1,121 @@
+//! Calling workers: one request, one answer, on pooled comms.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::comm::{CommError, Connection};
+use crate::dask::WorkerAddress;
+use crate::wire::frame::Message;
+use crate::wire::limits::Limits;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Idle comms kept for one worker.
+const IDLE_MAX: usize = 4;
+
+/// Why a call to a worker has no answer.
+#[derive(Debug, Error)]
+pub enum CallError {
+    #[error("failed to reach {address}")]
+    Unreachable {
+        address: WorkerAddress,
+        #[source]
+        source: CommError,
+    },
+    #[error("{address} went away before it answered")]
+    NoAnswer { address: WorkerAddress },
+    #[error("{address} is no address that can be called: it must look like tcp://10.0.0.7:40001")]
+    BadAddress { address: WorkerAddress },
+}
+
+/// Comms to workers, kept for the next call.
+#[derive(Debug, Default)]
+pub struct Pool {
+    idle: Mutex<BTreeMap<WorkerAddress, Vec<Connection>>>,
+}
+
+impl Pool {
+    /// Sends one request and waits for its answer, as long as it takes.
+    ///
+    /// # Errors
+    /// When the worker cannot be reached or goes away. A pooled comm that turns out to be dead is replaced once.
+    pub async fn call(&self, address: &WorkerAddress, request: Vec<Bytes>) -> Result<Message, CallError> {
+        let (message, connection) = self.exchange(address, request).await?;
+        self.give_back(address, connection);
+        Ok(message)
+    }
+
+    /// As `call`, but sends `confirmation` after the answer, as `get_data` wants it.
+    ///
+    /// # Errors
+    /// As `call`.
+    pub async fn call_confirmed(
+        &self,
+        address: &WorkerAddress,
+        request: Vec<Bytes>,
+        confirmation: Vec<Bytes>,
+    ) -> Result<Message, CallError> {
+        let (message, mut connection) = self.exchange(address, request).await?;
+        if connection.sender.send(confirmation).await.is_ok() {
+            self.give_back(address, connection);
+        }
+        Ok(message)
+    }
+
+    /// Drops what is kept for a worker that is gone.
+    pub fn forget(&self, address: &WorkerAddress) {
+        self.idle().remove(address);
+    }
+
+    async fn exchange(&self, address: &WorkerAddress, request: Vec<Bytes>) -> Result<(Message, Connection), CallError> {
+        let pooled = self.idle().get_mut(address).and_then(Vec::pop);
+        if let Some(mut connection) = pooled {
+            // The worker may have closed it meanwhile; then nothing was done and a fresh comm is tried.
+            if let Ok(Some(message)) = ask(&mut connection, request.clone()).await {
+                return Ok((message, connection));
+            }
+        }
+        let mut connection = connect(address).await?;
+        match ask(&mut connection, request).await {
+            Ok(Some(message)) => Ok((message, connection)),
+            Ok(None) => Err(CallError::NoAnswer { address: address.clone() }),
+            Err(source) => Err(CallError::Unreachable { address: address.clone(), source }),
+        }
+    }
+
+    fn give_back(&self, address: &WorkerAddress, connection: Connection) {
+        let mut idle = self.idle();
+        let kept = idle.entry(address.clone()).or_default();
+        if kept.len() < IDLE_MAX {
+            kept.push(connection);
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkerAddress, Vec<Connection>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn ask(connection: &mut Connection, request: Vec<Bytes>) -> Result<Option<Message>, CommError> {
+    connection.sender.send(request).await?;
+    connection.receiver.receive().await
+}
+
+async fn connect(address: &WorkerAddress) -> Result<Connection, CallError> {
+    if address.as_str().split_once("://").is_some_and(|(scheme, _)| scheme != "tcp") {
+        return Err(CallError::BadAddress { address: address.clone() });
+    }
+    let connecting = async {
+        let stream = TcpStream::connect(address.host_and_port()).await.map_err(CommError::Connect)?;
+        Connection::establish(stream).await
+    };
+    let result = timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(CommError::ConnectTimeout(CONNECT_TIMEOUT)));
+    let mut connection = result.map_err(|source| CallError::Unreachable { address: address.clone(), source })?;
+    connection.receiver.set_limits(Limits::REGISTERED);
+    Ok(connection)
+}
