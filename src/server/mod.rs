@@ -2,9 +2,89 @@
 //!
 //! Turns messages into stimuli and instructions into messages, answers RPCs, and has graphs built on workers.
 //! Owns connections, Clients and datasets; decides nothing about tasks, which is the engine's.
+//!
+//! ```text
+//! accept ──► events ──► namespace (the loop: engine + registries) ──► outboxes
+//!                 ▲         │ spawns: builder, call
+//!                 └─────────┘
+//! ```
 
+mod accept;
+mod admission;
+mod build_document;
 mod build_request;
+mod builder;
+mod call;
+mod carry_out;
+mod clients;
+mod clock;
+mod collections;
+mod datasets;
+mod event;
 mod handle;
+mod namespace;
+mod requests;
+mod topics;
+mod workers;
 
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+pub use admission::{Admission, Facts, Verdict};
 pub use build_request::{Actors, BuildRequest, InlineTask, Input, Source};
 pub use handle::{BuildError, CollectionRequest, Handle, OutputInfo, Report, Stage};
+
+use crate::engine::Engine;
+use crate::server::accept::{Guests, Reception, accept_loop};
+use crate::server::namespace::{Identity, Namespace, Start};
+
+/// Events that wait for the loop; then peers wait, whose sockets fill.
+const EVENTS_MAX: usize = 4096;
+
+/// What a namespace's server is started with.
+pub struct Config {
+    pub engine: crate::engine::Config,
+    pub seed: u64,
+    /// Judges who may register as a worker.
+    pub admission: Arc<dyn Admission>,
+    /// Where collections with a new report are told, by uid.
+    pub changed: mpsc::UnboundedSender<String>,
+    /// How we call ourselves: `Scheduler-…`.
+    pub id: String,
+    /// Where people find health and metrics.
+    pub http_port: u16,
+}
+
+/// Starts a server on a socket. It ends when the last handle is dropped, or when the task is aborted.
+///
+/// # Errors
+/// When the socket has no address.
+pub fn start(config: Config, listener: TcpListener) -> std::io::Result<(Handle, JoinHandle<()>)> {
+    let (events, arriving) = mpsc::channel(EVENTS_MAX);
+    let (commands, commanded) = mpsc::unbounded_channel();
+    let handle = Handle { commands, reports: handle::Reports::default() };
+    let identity = Identity {
+        id: config.id,
+        address: format!("tcp://{}", listener.local_addr()?),
+        http_port: config.http_port,
+        started: clock::unix_seconds(),
+    };
+    let namespace = Namespace::new(Start {
+        engine: Engine::new(config.engine, config.seed),
+        admission: Arc::clone(&config.admission),
+        reports: Arc::clone(&handle.reports),
+        changed: config.changed,
+        events: events.clone(),
+        identity,
+    });
+    let reception = Reception { events, admission: config.admission, guests: Arc::new(Guests::default()) };
+    let server = tokio::spawn(async move {
+        let accepting = tokio::spawn(accept_loop(listener, reception));
+        namespace.run(arriving, commanded).await;
+        accepting.abort();
+    });
+    Ok((handle, server))
+}

@@ -1,0 +1,299 @@
+//! Takes connections in and finds out who is there: a worker, a Client, or someone with a request.
+//!
+//! ```text
+//! accept ─► handshake ─► first message ─┬► register-worker ─► stream ─► Event::WorkerSays
+//!                                       ├► register-client ─► stream ─► Event::ClientSays
+//!                                       └► any other op    ─► one request at a time ─► Event::Asked
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+use crate::comm::{CommError, Connection, Outbox, Receiver};
+use crate::error::chain;
+use crate::server::admission::{Admission, Facts, Verdict};
+use crate::server::clock::unix_seconds;
+use crate::server::event::{Arrival, Event};
+use crate::wire::document::DocumentError;
+use crate::wire::encode::encode_batch;
+use crate::wire::frame::Message;
+use crate::wire::limits::Limits;
+use crate::wire::messages::rpc::{self, RegisterClient, RegisterWorker};
+use crate::wire::messages::{FromClient, FromWorker, Request, ToClient};
+use crate::wire::value::Value;
+
+/// Connections that have not said what they are, from one address other than our own.
+const UNKNOWN_A_HOST_MAX: usize = 16;
+/// The same from all addresses.
+const UNKNOWN_MAX: usize = 256;
+/// Connections in all.
+const CONNECTIONS_MAX: usize = 10_000;
+/// A peer that shook hands must say what it is within this time.
+const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a worker waits for its pod to become known.
+const ADMISSION_TIMEOUT: Duration = Duration::from_secs(10);
+const ADMISSION_PAUSE: Duration = Duration::from_millis(200);
+
+/// What every connection needs.
+#[derive(Clone)]
+pub(crate) struct Reception {
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) admission: Arc<dyn Admission>,
+    pub(crate) guests: Arc<Guests>,
+}
+
+/// Counts connections by how far they are known.
+#[derive(Debug, Default)]
+pub(crate) struct Guests(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    connections: usize,
+    unknown: BTreeMap<IpAddr, usize>,
+    /// Streams of workers and Clients: their hosts may send large requests.
+    registered: BTreeMap<IpAddr, usize>,
+}
+
+/// Why a connection ends without a word to the peer.
+#[derive(Debug, thiserror::Error)]
+enum Dropped {
+    #[error(transparent)]
+    Comm(#[from] CommError),
+    #[error("a message cannot be read")]
+    Document(#[from] DocumentError),
+    #[error("no message within {} s of the handshake", FIRST_MESSAGE_TIMEOUT.as_secs())]
+    Silent,
+}
+
+impl Guests {
+    fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets one more unknown peer in, if there is room.
+    fn enter(self: &Arc<Self>, host: IpAddr) -> Option<Unknown> {
+        let mut counts = self.counts();
+        let here = counts.unknown.get(&host).copied().unwrap_or_default();
+        let everywhere: usize = counts.unknown.values().sum();
+        let is_crowded = (here >= UNKNOWN_A_HOST_MAX && !host.is_loopback()) || everywhere >= UNKNOWN_MAX;
+        if is_crowded || counts.connections >= CONNECTIONS_MAX {
+            return None;
+        }
+        counts.connections += 1;
+        *counts.unknown.entry(host).or_default() += 1;
+        Some(Unknown { guests: Arc::clone(self), host, is_known: false })
+    }
+
+    fn is_host_of_registered(&self, host: IpAddr) -> bool {
+        self.counts().registered.contains_key(&host)
+    }
+
+    fn register(self: &Arc<Self>, host: IpAddr) -> Registered {
+        *self.counts().registered.entry(host).or_default() += 1;
+        Registered { guests: Arc::clone(self), host }
+    }
+}
+
+/// Holds the place of a connection; gives it back when dropped.
+struct Unknown {
+    guests: Arc<Guests>,
+    host: IpAddr,
+    is_known: bool,
+}
+
+impl Unknown {
+    /// The peer has said what it is: its place among the unknown is free.
+    fn is_known(&mut self) {
+        if !std::mem::replace(&mut self.is_known, true) {
+            decrement(&mut self.guests.counts().unknown, self.host);
+        }
+    }
+}
+
+impl Drop for Unknown {
+    fn drop(&mut self) {
+        self.is_known();
+        self.guests.counts().connections -= 1;
+    }
+}
+
+struct Registered {
+    guests: Arc<Guests>,
+    host: IpAddr,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        decrement(&mut self.guests.counts().registered, self.host);
+    }
+}
+
+fn decrement(counts: &mut BTreeMap<IpAddr, usize>, host: IpAddr) {
+    if let Some(count) = counts.get_mut(&host) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&host);
+        }
+    }
+}
+
+/// Accepts connections for as long as the socket lives.
+pub(crate) async fn accept_loop(listener: TcpListener, reception: Reception) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => match reception.guests.enter(peer.ip()) {
+                Some(place) => {
+                    tokio::spawn(serve(stream, peer, reception.clone(), place));
+                }
+                None => debug!(%peer, "too many connections that have not said what they are"),
+            },
+            Err(error) => {
+                // Out of file descriptors, most likely: others may close meanwhile.
+                warn!(%error, "failed to accept a connection");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, peer: SocketAddr, reception: Reception, mut place: Unknown) {
+    if let Err(error) = converse(stream, peer, &reception, &mut place).await {
+        debug!(%peer, error = %chain(&error), "dropped a connection");
+    }
+}
+
+async fn converse(stream: TcpStream, peer: SocketAddr, reception: &Reception, place: &mut Unknown) -> Result<(), Dropped> {
+    let mut connection = Connection::establish(stream).await?;
+    if reception.guests.is_host_of_registered(peer.ip()) {
+        connection.receiver.set_limits(Limits::REGISTERED);
+    }
+    let first = timeout(FIRST_MESSAGE_TIMEOUT, connection.receiver.receive()).await.map_err(|_| Dropped::Silent)??;
+    let Some(first) = first else { return Ok(()) };
+    let first = Request::decode(first)?;
+    place.is_known();
+    match first.op() {
+        RegisterWorker::OP => worker_stream(&first, connection, reception).await,
+        RegisterClient::OP => client_stream(&first, connection, reception).await,
+        _ => requests(first, connection, reception).await,
+    }
+}
+
+/// Answers requests one after the other until the peer closes.
+async fn requests(first: Request, connection: Connection, reception: &Reception) -> Result<(), Dropped> {
+    let Connection { mut receiver, mut sender, peer } = connection;
+    let mut request = first;
+    loop {
+        let (reply, close) = (request.reply, request.close);
+        if request.op() == "close" {
+            if reply {
+                sender.send(Value::from("OK").encode()).await?;
+            }
+            return Ok(());
+        }
+        let (answer, answered) = oneshot::channel();
+        if reception.events.send(Event::Asked { request: Box::new(request), answer }).await.is_err() {
+            return Ok(());
+        }
+        // Dropped unanswered when the server ends.
+        let Ok(chunks) = answered.await else { return Ok(()) };
+        if reply {
+            sender.send(chunks).await?;
+        }
+        if close {
+            return Ok(());
+        }
+        if reception.guests.is_host_of_registered(peer.ip()) {
+            receiver.set_limits(Limits::REGISTERED);
+        }
+        let Some(message) = receiver.receive().await? else { return Ok(()) };
+        request = Request::decode(message)?;
+    }
+}
+
+async fn worker_stream(first: &Request, connection: Connection, reception: &Reception) -> Result<(), Dropped> {
+    let Connection { mut receiver, mut sender, peer } = connection;
+    let (registration, facts) = match admit(first, peer, reception).await {
+        Ok(admitted) => admitted,
+        Err(reason) => {
+            warn!(%peer, %reason, "refused a worker");
+            return Ok(sender.send(rpc::refused(unix_seconds(), &reason).encode()).await?);
+        }
+    };
+    receiver.set_limits(Limits::REGISTERED);
+    let _registered = reception.guests.register(peer.ip());
+    let versions = first.fields().optional_value("versions")?;
+    let arrival = Box::new(Arrival { registration, versions, facts, outbox: Outbox::start(sender) });
+    let (answer, answered) = oneshot::channel();
+    if reception.events.send(Event::WorkerRegisters { arrival, answer }).await.is_err() {
+        return Ok(());
+    }
+    let Ok(Some(worker)) = answered.await else { return Ok(()) };
+    let wrap = |messages| Event::WorkerSays { worker, messages };
+    let result = read_stream(&mut receiver, &reception.events, FromWorker::decode_batch, wrap).await;
+    // The receiver is gone when the server ends, and with it whoever would want to know.
+    let _ = reception.events.send(Event::WorkerGone { worker }).await;
+    result
+}
+
+/// Whether a worker may register; else why not.
+async fn admit(request: &Request, peer: SocketAddr, reception: &Reception) -> Result<(RegisterWorker, Facts), String> {
+    request.release().map_err(|error| chain(&error))?;
+    let registration = RegisterWorker::read(request).map_err(|error| chain(&error))?;
+    let host = registration.address.host().parse().unwrap_or(peer.ip());
+    let mut waited = Duration::ZERO;
+    loop {
+        match reception.admission.admit(&registration.name, host) {
+            Verdict::Admitted(facts) => return Ok((registration, facts)),
+            Verdict::Refused(reason) => return Err(reason),
+            Verdict::NotYet(reason) if waited >= ADMISSION_TIMEOUT => return Err(reason),
+            Verdict::NotYet(_) => {}
+        }
+        sleep(ADMISSION_PAUSE).await;
+        waited += ADMISSION_PAUSE;
+    }
+}
+
+async fn client_stream(first: &Request, connection: Connection, reception: &Reception) -> Result<(), Dropped> {
+    let Connection { mut receiver, mut sender, peer } = connection;
+    let registration = RegisterClient::read(first)?;
+    if let Err(error) = first.release() {
+        let error = chain(&error);
+        info!(%peer, client = %registration.client, %error, "refused a Client");
+        let start = ToClient::StreamStart { warning: String::new(), error };
+        return Ok(sender.send(encode_batch(&[start])).await?);
+    }
+    receiver.set_limits(Limits::REGISTERED);
+    let _registered = reception.guests.register(peer.ip());
+    let (answer, answered) = oneshot::channel();
+    let registers = Event::ClientRegisters { name: registration.client, outbox: Outbox::start(sender), answer };
+    if reception.events.send(registers).await.is_err() {
+        return Ok(());
+    }
+    let Ok(client) = answered.await else { return Ok(()) };
+    let wrap = |messages| Event::ClientSays { client, messages };
+    let result = read_stream(&mut receiver, &reception.events, FromClient::decode_batch, wrap).await;
+    let _ = reception.events.send(Event::ClientGone { client }).await;
+    result
+}
+
+/// Passes on batches until the peer closes or the server ends.
+async fn read_stream<T>(
+    receiver: &mut Receiver,
+    events: &mpsc::Sender<Event>,
+    decode: fn(&Message) -> Result<Vec<T>, DocumentError>,
+    wrap: impl Fn(Vec<T>) -> Event,
+) -> Result<(), Dropped> {
+    while let Some(message) = receiver.receive().await? {
+        if events.send(wrap(decode(&message)?)).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}

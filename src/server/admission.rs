@@ -1,0 +1,37 @@
+//! Who may register as a worker, and what its surroundings add to what it says of itself.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::engine::Resources;
+
+/// Knows the workers that are expected: pods in a cluster, anyone on a machine of one's own.
+pub trait Admission: Send + Sync + 'static {
+    /// Judges a worker by the name and the host that it states.
+    fn admit(&self, name: &str, host: IpAddr) -> Verdict;
+
+    /// Whether a worker's pod is being ended on purpose: then its tasks are not to blame for its end.
+    fn is_ending(&self, _pod: &str) -> bool {
+        false
+    }
+}
+
+/// Whether a worker may register.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    Admitted(Facts),
+    /// Nothing is known of it yet; asked again for a while, then refused with this reason.
+    NotYet(String),
+    Refused(String),
+}
+
+/// What is known of a worker beside its own words.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    pub pod: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    /// On top of the worker's own; the same name counts once, here.
+    pub resources: Resources,
+    /// Reserved for building.
+    pub builder: bool,
+}

@@ -1,0 +1,312 @@
+//! Reads what builder.py answers: a graph, or why there is none.
+//!
+//! The answer comes from a worker, where the source may have done anything; nothing in it is trusted.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::dask::{KeyError, RunSpec, Serialized, TaskKey};
+use crate::engine::{Amount, AmountError, Annotations, Graph, GraphTask, Resources};
+use crate::server::builder::TASKS_A_GRAPH_MAX;
+use crate::server::handle::BuildError;
+use crate::wire::document::DocumentError;
+use crate::wire::msgpack::{MsgpackError, Reader, Token};
+use crate::wire::text::{exception_text, traceback_text};
+use crate::wire::value::Value;
+
+/// The only layout there is.
+const VERSION: i64 = 1;
+/// All values of a document, keys of maps included.
+const ELEMENTS_MAX: usize = 100_000_000;
+
+/// What a build gave.
+#[derive(Debug)]
+pub(crate) enum Built {
+    Document(Box<BuildDocument>),
+    /// `exception` is a pickle that a Client can raise.
+    Failed {
+        error: BuildError,
+        exception: Option<Bytes>,
+    },
+}
+
+/// A graph with what is to be kept of it.
+#[derive(Debug)]
+pub(crate) struct BuildDocument {
+    pub(crate) graph: Graph,
+    pub(crate) outputs: Vec<BuiltOutput>,
+    /// The manifest's names of inline tasks.
+    pub(crate) names: BTreeMap<TaskKey, String>,
+}
+
+/// One collection to be kept.
+#[derive(Debug)]
+pub(crate) struct BuiltOutput {
+    pub(crate) name: String,
+    /// `DataFrame`, `Array`, `int`, …
+    pub(crate) type_name: String,
+    pub(crate) keys: Vec<TaskKey>,
+    /// The collection made of futures, as Clients get it.
+    pub(crate) data: Serialized,
+}
+
+/// Why an answer is no document.
+#[derive(Debug, Error)]
+pub(crate) enum BuildDocumentError {
+    #[error("the builder's answer is no msgpack document")]
+    Msgpack(#[from] MsgpackError),
+    #[error("the builder's answer is no msgpack document")]
+    Document(#[from] DocumentError),
+    #[error("the builder answers in version {found}, not {VERSION}")]
+    Version { found: i64 },
+    #[error("the builder's answer lacks `{field}`")]
+    Missing { field: &'static str },
+    #[error("the builder's answer has a wrong `{field}`")]
+    Wrong { field: &'static str },
+    #[error("the builder gave a bad key")]
+    Key(#[from] KeyError),
+    #[error("the builder gave more than {TASKS_A_GRAPH_MAX} tasks")]
+    TooManyTasks,
+    #[error("an annotation asks for a bad amount of `{resource}`")]
+    Amount {
+        resource: String,
+        #[source]
+        source: AmountError,
+    },
+    #[error("an annotation has a wrong `{field}`: {found}")]
+    Annotation { field: &'static str, found: String },
+}
+
+type Result<T> = std::result::Result<T, BuildDocumentError>;
+
+impl BuildDocument {
+    /// Reads a whole answer.
+    pub(crate) fn decode(document: Bytes) -> Result<Built> {
+        let sections = Sections::of(&document)?;
+        let version = sections.value("version")?.as_integer().unwrap_or_default();
+        if version != VERSION {
+            return Err(BuildDocumentError::Version { found: version });
+        }
+        if let Ok(error) = sections.value("error") {
+            return Ok(failed(&error));
+        }
+        let keys = sections.keys()?;
+        let annotations = annotations(&sections.value("annotations")?)?;
+        let (tasks, names) = sections.tasks(&keys, annotations.len())?;
+        let outputs = sections.outputs(&keys)?;
+        Ok(Built::Document(Box::new(Self { graph: Graph { tasks, annotations }, outputs, names })))
+    }
+}
+
+/// Where the document's fields are. Large ones are read in place, without a tree.
+struct Sections<'d> {
+    document: &'d Bytes,
+    ranges: BTreeMap<&'d str, Range<usize>>,
+}
+
+impl<'d> Sections<'d> {
+    fn of(document: &'d Bytes) -> Result<Self> {
+        let mut reader = Reader::new(document);
+        let mut elements_left = ELEMENTS_MAX;
+        let mut ranges = BTreeMap::new();
+        for _ in 0..reader.map()? {
+            let Token::Text(name) = reader.token()? else { return Err(BuildDocumentError::Wrong { field: "field names" }) };
+            ranges.insert(name, reader.skip(&mut elements_left)?);
+        }
+        reader.finish()?;
+        Ok(Self { document, ranges })
+    }
+
+    fn slice(&self, field: &'static str) -> Result<Bytes> {
+        let range = self.ranges.get(field).ok_or(BuildDocumentError::Missing { field })?;
+        Ok(self.document.slice(range.clone()))
+    }
+
+    fn value(&self, field: &'static str) -> Result<Value> {
+        Ok(Value::from_msgpack(&self.slice(field)?)?)
+    }
+
+    fn keys(&self) -> Result<Vec<TaskKey>> {
+        let section = self.slice("keys")?;
+        let mut reader = Reader::new(&section);
+        let length = reader.array()?;
+        let mut keys = Vec::with_capacity(reader.capacity(length).min(TASKS_A_GRAPH_MAX));
+        let mut elements_left = ELEMENTS_MAX;
+        for _ in 0..length {
+            let range = reader.skip(&mut elements_left)?;
+            keys.push(TaskKey::from_msgpack(section.slice(range))?);
+        }
+        Ok(keys)
+    }
+
+    fn tasks(&self, keys: &[TaskKey], annotations: usize) -> Result<(Vec<GraphTask>, BTreeMap<TaskKey, String>)> {
+        let section = self.slice("tasks")?;
+        let mut reader = Reader::new(&section);
+        let length = reader.array()?;
+        if length > TASKS_A_GRAPH_MAX {
+            return Err(BuildDocumentError::TooManyTasks);
+        }
+        let mut tasks = Vec::with_capacity(reader.capacity(length));
+        let mut names = BTreeMap::new();
+        for index in 0..length {
+            let key = keys.get(index).ok_or(BuildDocumentError::Wrong { field: "tasks" })?;
+            let (task, name) = task(&mut reader, &section, key, keys, annotations)?;
+            tasks.push(task);
+            names.extend(name.map(|name| (key.clone(), name)));
+        }
+        Ok((tasks, names))
+    }
+
+    fn outputs(&self, keys: &[TaskKey]) -> Result<Vec<BuiltOutput>> {
+        let section = self.slice("outputs")?;
+        let mut reader = Reader::new(&section);
+        let mut outputs = Vec::new();
+        let mut elements_left = ELEMENTS_MAX;
+        for _ in 0..reader.array()? {
+            let output = section.slice(reader.skip(&mut elements_left)?);
+            outputs.push(output_of(&Sections::of(&output)?, keys)?);
+        }
+        Ok(outputs)
+    }
+}
+
+/// One row: dependencies, order, data producer, actor, annotation, run spec, name.
+fn task(
+    reader: &mut Reader<'_>,
+    section: &Bytes,
+    key: &TaskKey,
+    keys: &[TaskKey],
+    annotations: usize,
+) -> Result<(GraphTask, Option<String>)> {
+    let wrong = || BuildDocumentError::Wrong { field: "tasks" };
+    if reader.array()? != 7 {
+        return Err(wrong());
+    }
+    let count = reader.array()?;
+    let mut dependencies = Vec::with_capacity(reader.capacity(count));
+    for _ in 0..count {
+        dependencies.push(key_at(reader.token()?, keys).ok_or_else(wrong)?);
+    }
+    let Token::Integer(order) = reader.token()? else { return Err(wrong()) };
+    let Token::Boolean(data_producer) = reader.token()? else { return Err(wrong()) };
+    let Token::Boolean(actor) = reader.token()? else { return Err(wrong()) };
+    let annotation = match reader.token()? {
+        Token::Nil => None,
+        Token::Integer(index) => {
+            Some(u32::try_from(index).ok().filter(|index| (*index as usize) < annotations).ok_or_else(wrong)?)
+        }
+        _ => return Err(wrong()),
+    };
+    let Token::Binary(run_spec) = reader.token()? else { return Err(wrong()) };
+    let name = match reader.token()? {
+        Token::Nil => None,
+        Token::Text(name) => Some(name.to_owned()),
+        _ => return Err(wrong()),
+    };
+    let run_spec = RunSpec::new(section.slice_ref(run_spec));
+    Ok((GraphTask { key: key.clone(), dependencies, order, data_producer, actor, annotations: annotation, run_spec }, name))
+}
+
+fn key_at(token: Token<'_>, keys: &[TaskKey]) -> Option<TaskKey> {
+    let Token::Integer(index) = token else { return None };
+    keys.get(usize::try_from(index).ok()?).cloned()
+}
+
+fn output_of(sections: &Sections<'_>, keys: &[TaskKey]) -> Result<BuiltOutput> {
+    let wrong = || BuildDocumentError::Wrong { field: "outputs" };
+    let text = |field| Ok::<_, BuildDocumentError>(sections.value(field)?.as_text().ok_or_else(wrong)?.to_owned());
+    let positions = sections.slice("keys")?;
+    let mut reader = Reader::new(&positions);
+    let mut output_keys = Vec::new();
+    for _ in 0..reader.array()? {
+        output_keys.push(key_at(reader.token()?, keys).ok_or_else(wrong)?);
+    }
+    let frames_section = sections.slice("frames")?;
+    let mut reader = Reader::new(&frames_section);
+    let mut frames = Vec::new();
+    for _ in 0..reader.array()? {
+        let Token::Binary(frame) = reader.token()? else { return Err(wrong()) };
+        frames.push(frames_section.slice_ref(frame));
+    }
+    let data = Serialized { header: header(&sections.value("header")?, frames.len()), frames };
+    Ok(BuiltOutput { name: text("name")?, type_name: text("type")?, keys: output_keys, data })
+}
+
+/// A value's header as it stands on the wire, where it must say how many frames follow.
+fn header(header: &Value, frames: usize) -> Bytes {
+    let mut entries = header.as_map().unwrap_or_default().to_vec();
+    entries.retain(|(name, _)| name.as_text() != Some("num-sub-frames"));
+    entries.push(("num-sub-frames".into(), (frames as u64).into()));
+    Value::Map(entries).to_msgpack().into()
+}
+
+fn failed(error: &Value) -> Built {
+    let text = |field| error.get(field).and_then(Value::as_text);
+    let exception = match error.get("exception") {
+        Some(Value::Binary(pickle)) => Some(pickle.clone()),
+        _ => None,
+    };
+    let error = BuildError {
+        kind: exception_text(text("kind").unwrap_or("Raised")),
+        message: traceback_text(text("message").unwrap_or_default()),
+        traceback: text("traceback").map(traceback_text),
+        line: error.get("line").and_then(Value::as_integer).and_then(|line| u32::try_from(line).ok()),
+    };
+    Built::Failed { error, exception }
+}
+
+fn annotations(table: &Value) -> Result<Vec<Annotations>> {
+    table.as_elements().unwrap_or_default().iter().map(annotation).collect()
+}
+
+fn annotation(entry: &Value) -> Result<Annotations> {
+    let given = |field| entry.get(field).filter(|value| !value.is_nil());
+    let wrong = |field, found: &Value| BuildDocumentError::Annotation { field, found: shown(found) };
+    let retries = match given("retries") {
+        None => None,
+        Some(value) => {
+            let retries = value.as_integer().and_then(|retries| u32::try_from(retries).ok());
+            Some(retries.ok_or_else(|| wrong("retries", value))?)
+        }
+    };
+    let priority = match given("priority") {
+        None => None,
+        Some(value) => Some(value.as_number().filter(|number| number.is_finite()).ok_or_else(|| wrong("priority", value))?),
+    };
+    let workers = match given("workers") {
+        None => None,
+        Some(Value::Text(name)) => Some(vec![name.clone()]),
+        Some(value) => {
+            let names = value.as_elements().ok_or_else(|| wrong("workers", value))?;
+            Some(names.iter().map(|name| name.as_text().map_or_else(|| shown(name), str::to_owned)).collect())
+        }
+    };
+    Ok(Annotations {
+        retries,
+        priority,
+        workers,
+        allow_other_workers: given("allow_other_workers").and_then(Value::as_boolean),
+        resources: given("resources").map(resources).transpose()?,
+        executor: given("executor").and_then(Value::as_text).map(str::to_owned),
+    })
+}
+
+fn resources(value: &Value) -> Result<Resources> {
+    let mut resources = Resources::default();
+    for (name, amount) in value.as_map().unwrap_or_default() {
+        let name = name.as_text().map_or_else(|| shown(name), str::to_owned);
+        let number =
+            amount.as_number().ok_or_else(|| BuildDocumentError::Annotation { field: "resources", found: shown(amount) })?;
+        let amount = Amount::from_f64(number).map_err(|source| BuildDocumentError::Amount { resource: name.clone(), source })?;
+        resources.0.insert(name, amount);
+    }
+    Ok(resources)
+}
+
+/// A value in a message; numbers and texts as they are.
+fn shown(value: &Value) -> String {
+    value.as_key().map_or_else(|| value.kind().to_owned(), |key| key.to_string())
+}

@@ -1,0 +1,225 @@
+//! Has graphs built by `builder.py` on a worker.
+//!
+//! The Python text travels with each call; a worker that has it already does not run it again. builder.py documents
+//! the requests and the answer.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value as Json;
+use tokio::time::timeout;
+
+use crate::comm::{CallError, Pool};
+use crate::dask::{Serialized, WorkerAddress};
+use crate::error::chain;
+use crate::server::build_document::{BuildDocument, Built};
+use crate::server::build_request::{InlineTask, Source};
+use crate::server::handle::{BuildError, CollectionRequest};
+use crate::wire::encode::encode_message;
+use crate::wire::messages::{Ask, UpdateGraph};
+use crate::wire::opaque::into_plain_bytes;
+use crate::wire::pickle::Object;
+use crate::wire::value::Value;
+
+const SOURCE: &str = include_str!("builder.py");
+/// A source may compute while it builds, but not for ever.
+const BUILD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// More tasks than this are refused: larger partitions are what helps.
+pub(crate) const TASKS_A_GRAPH_MAX: usize = 2_000_000;
+/// All run specs of a graph together; data belongs into tasks that load it.
+const RUN_SPEC_BYTES_MAX: usize = 1 << 30;
+
+/// Makes a module of the source, once a process, and gives its function `serve`.
+const BOOTSTRAP: &str = "(lambda sys, types: (sys.modules.get(name) or (lambda module: (exec(compile(source, '<mainstay builder>', 'exec'), \
+     module.__dict__), sys.modules.setdefault(name, module))[1])(types.ModuleType(name))).serve)\
+     (__import__('sys'), __import__('types'))";
+
+/// The pickle of `serve`: `eval(BOOTSTRAP, {"name": …, "source": …})`.
+static SERVE: LazyLock<Bytes> = LazyLock::new(|| {
+    let mut hasher = DefaultHasher::new();
+    SOURCE.hash(&mut hasher);
+    let globals = Object::Dict(vec![
+        (Object::text("name"), Object::text(format!("_mainstay_builder_{:016x}", hasher.finish()))),
+        (Object::text("source"), Object::text(SOURCE)),
+    ]);
+    Object::call("builtins", "eval", vec![Object::text(BOOTSTRAP), globals]).dumps()
+});
+
+/// Why there is no graph.
+#[derive(Debug)]
+pub(crate) enum BuildFailure {
+    /// The source or the graph is not right. `exception` is a pickle that a Client can raise.
+    Refused { error: BuildError, exception: Option<Bytes> },
+    /// The worker went away: another may do.
+    BuilderLost { reason: String },
+}
+
+impl BuildFailure {
+    fn refused(kind: &str, message: String) -> Self {
+        let error = BuildError { kind: kind.to_owned(), message, traceback: None, line: None };
+        Self::Refused { error, exception: None }
+    }
+}
+
+/// Which entry of builder.py is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// A collection's source.
+    Build,
+    /// A Client's `update-graph`.
+    Lower,
+}
+
+/// Has one graph built; `request` is of the same operation.
+pub(crate) async fn run(
+    pool: &Pool,
+    address: &WorkerAddress,
+    operation: Operation,
+    request: Vec<u8>,
+) -> Result<BuildDocument, BuildFailure> {
+    let name = match operation {
+        Operation::Build => "build",
+        Operation::Lower => "lower",
+    };
+    let arguments = Object::Tuple(vec![Object::text(name), Object::Binary(request.into())]).dumps();
+    let ask = Ask::new("run_coroutine").with("function", SERVE.clone()).with("args", arguments).with("wait", true);
+    let answer = timeout(BUILD_TIMEOUT, pool.call(address, encode_message(&ask)))
+        .await
+        .map_err(|_| {
+            BuildFailure::refused("Timeout", format!("the source took longer than {} minutes", BUILD_TIMEOUT.as_secs() / 60))
+        })?
+        .map_err(|error: CallError| BuildFailure::BuilderLost { reason: chain(&error) })?;
+    let answer = Value::decode(&answer).map_err(|error| BuildFailure::BuilderLost { reason: chain(&error) })?;
+    let document = result_bytes(&answer).map_err(|message| BuildFailure::refused("BuilderFailed", message))?;
+    match BuildDocument::decode(document) {
+        Ok(Built::Document(document)) => Ok(*document),
+        Ok(Built::Failed { error, exception }) => Err(BuildFailure::Refused { error, exception }),
+        Err(error) => Err(BuildFailure::refused("BuilderFailed", chain(&error))),
+    }
+}
+
+/// The plain bytes that `run_coroutine` answered with; else what went wrong.
+fn result_bytes(answer: &Value) -> Result<Bytes, String> {
+    if answer.get("status").and_then(Value::as_text) != Some("OK") {
+        let text = answer.get("exception_text").and_then(Value::as_text).unwrap_or("no reason given");
+        return Err(format!("the worker cannot run the builder: {text}"));
+    }
+    match answer.get("result") {
+        Some(Value::Serialized(serialized)) => into_plain_bytes(serialized).map_err(|error| chain(&error)),
+        Some(Value::Binary(bytes)) => Ok(bytes.clone()),
+        other => Err(format!("the builder answered with {}", other.map_or("nothing", Value::kind))),
+    }
+}
+
+fn limits() -> Value {
+    Value::map([("tasks", (TASKS_A_GRAPH_MAX as u64).into()), ("bytes", (RUN_SPEC_BYTES_MAX as u64).into())])
+}
+
+/// The request to build a collection.
+pub(crate) fn encode_build(request: &CollectionRequest, inputs: &BTreeMap<String, Serialized>) -> Vec<u8> {
+    let build = &request.build;
+    let texts = |texts: &[String]| Value::Array(texts.iter().map(|text| text.as_str().into()).collect());
+    let mut fields = vec![
+        ("name", build.name.as_str().into()),
+        ("label", request.uid.as_str().into()),
+        ("parameters", object(&build.parameters)),
+        ("inputs", Value::Map(inputs.iter().map(|(variable, data)| (variable.as_str().into(), in_place(data))).collect())),
+        ("collections", texts(&build.collections)),
+        ("optimize_graph", build.optimize_graph.into()),
+        ("optimize_options", object(&build.optimize_options)),
+        ("actors", Value::map([("all", build.actors.all.into()), ("tasks", flags(&build.actors.tasks))])),
+        ("limits", limits()),
+    ];
+    match &build.source {
+        Source::Python { text } => fields.extend([("kind", "python".into()), ("source", text.as_str().into())]),
+        Source::Entrypoint { callable, args, kwargs } => fields.extend([
+            ("kind", "entrypoint".into()),
+            ("callable", callable.as_str().into()),
+            ("args", Value::Array(args.iter().map(json).collect())),
+            ("kwargs", object(kwargs)),
+        ]),
+        Source::Tasks(tasks) => {
+            fields.extend([("kind", "tasks".into()), ("tasks", Value::Array(tasks.iter().map(inline_task).collect()))]);
+        }
+    }
+    map(fields).to_msgpack()
+}
+
+/// The request to lower a Client's graph; `annotations` is the pickle that came with it.
+pub(crate) fn encode_lower(graph: &UpdateGraph, annotations: Option<Bytes>) -> Vec<u8> {
+    let fields = vec![
+        ("expr", in_place(&graph.expr_ser)),
+        ("keys", Value::Array(graph.keys.iter().map(Value::from).collect())),
+        ("annotations", annotations.into()),
+        ("internal_priority", pairs(&graph.internal_priority)),
+        ("actors", graph.actors.clone()),
+        ("limits", limits()),
+    ];
+    map(fields).to_msgpack()
+}
+
+fn map(fields: Vec<(&str, Value)>) -> Value {
+    Value::Map(fields.into_iter().map(|(name, value)| (name.into(), value)).collect())
+}
+
+/// A value's header and frames inside the document.
+fn in_place(serialized: &Serialized) -> Value {
+    let header = Value::from_msgpack(&serialized.header).unwrap_or(Value::Nil);
+    Value::Array(vec![header, Value::Array(serialized.frames.iter().cloned().map(Value::Binary).collect())])
+}
+
+/// A map as an array of pairs: its keys may be tuples, which Python would read as lists.
+fn pairs(value: &Value) -> Value {
+    match value {
+        Value::Map(entries) => {
+            Value::Array(entries.iter().map(|(key, value)| Value::Array(vec![key.clone(), value.clone()])).collect())
+        }
+        _ => Value::Nil,
+    }
+}
+
+fn flags(flags: &BTreeMap<String, bool>) -> Value {
+    Value::Map(flags.iter().map(|(name, flag)| (name.as_str().into(), (*flag).into())).collect())
+}
+
+fn inline_task(task: &InlineTask) -> Value {
+    let names = |names: &Vec<String>| Value::Array(names.iter().map(|name| name.as_str().into()).collect());
+    let amounts = |amounts: &BTreeMap<String, f64>| {
+        Value::Map(amounts.iter().map(|(name, amount)| (name.as_str().into(), (*amount).into())).collect())
+    };
+    map(vec![
+        ("key", task.key.as_str().into()),
+        ("call", task.call.as_str().into()),
+        ("args", Value::Array(task.args.iter().map(json).collect())),
+        ("kwargs", object(&task.kwargs)),
+        ("retries", task.retries.map(u64::from).into()),
+        ("priority", task.priority.into()),
+        ("resources", task.resources.as_ref().map(amounts).into()),
+        ("workers", task.workers.as_ref().map(names).into()),
+        ("allowOtherWorkers", task.allow_other_workers.into()),
+        ("actor", task.actor.into()),
+    ])
+}
+
+fn object(entries: &serde_json::Map<String, Json>) -> Value {
+    Value::Map(entries.iter().map(|(name, value)| (name.as_str().into(), json(value))).collect())
+}
+
+/// JSON as the values that Python gets.
+fn json(value: &Json) -> Value {
+    match value {
+        Json::Null => Value::Nil,
+        Json::Bool(boolean) => (*boolean).into(),
+        Json::Number(number) => number
+            .as_i64()
+            .map(Value::from)
+            .or_else(|| number.as_u64().map(Value::from))
+            .unwrap_or_else(|| number.as_f64().unwrap_or_default().into()),
+        Json::String(text) => text.as_str().into(),
+        Json::Array(elements) => Value::Array(elements.iter().map(json).collect()),
+        Json::Object(entries) => object(entries),
+    }
+}

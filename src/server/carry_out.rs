@@ -1,0 +1,105 @@
+//! Turns the engine's instructions into messages.
+
+use bytes::Bytes;
+
+use crate::engine::{ComputeTask, Exception, Instruction, Stimulus, WorkerId};
+use crate::server::namespace::Namespace;
+use crate::wire::messages::{self, ToClient, ToWorker};
+use crate::wire::pickle::Object;
+use crate::wire::value::Value;
+
+impl Namespace {
+    pub(crate) fn carry_out(&mut self, instruction: Instruction) {
+        match instruction {
+            Instruction::ComputeTask { worker, task } => self.compute_task(worker, *task),
+            Instruction::FreeKeys { worker, keys } => {
+                self.workers.tell(worker, ToWorker::FreeKeys { keys, stimulus_id: stimulus_id("free-keys") });
+            }
+            Instruction::AcquireReplicas { worker, replicas } => {
+                self.workers.tell(worker, ToWorker::AcquireReplicas { replicas, stimulus_id: stimulus_id("acquire-replicas") });
+            }
+            Instruction::RemoveReplicas { worker, keys } => {
+                self.workers.tell(worker, ToWorker::RemoveReplicas { keys, stimulus_id: stimulus_id("remove-replicas") });
+            }
+            Instruction::StealRequest { worker, key } => {
+                self.workers.tell(worker, ToWorker::StealRequest { key, stimulus_id: stimulus_id("steal-request") });
+            }
+            Instruction::RefreshWhoHas { worker, who_has } => {
+                self.workers.tell(worker, ToWorker::RefreshWhoHas { who_has, stimulus_id: stimulus_id("refresh-who-has") });
+            }
+            Instruction::RemoveWorker { worker, gone } => {
+                self.workers.tell(worker, ToWorker::RemoveWorker { worker: gone, stimulus_id: stimulus_id("remove-worker") });
+            }
+            Instruction::KeyInMemory { client, key, type_pickle } => {
+                if self.clients.is_fire_and_forget(client) {
+                    return self.stimulate(Stimulus::ClientReleasesKeys { client, keys: vec![key] });
+                }
+                let type_pickle = Some(type_pickle).filter(|pickle: &Bytes| !pickle.is_empty());
+                self.clients.tell(client, ToClient::KeyInMemory { key, type_pickle });
+            }
+            Instruction::TaskErred { client, key, exception } => {
+                if self.clients.is_fire_and_forget(client) {
+                    return self.stimulate(Stimulus::ClientReleasesKeys { client, keys: vec![key] });
+                }
+                let (exception, traceback) = exception_values(&key, exception);
+                self.clients.tell(client, ToClient::TaskErred { key, exception, traceback });
+            }
+            Instruction::LostData { client, key } => self.clients.tell(client, ToClient::LostData { key }),
+            Instruction::CancelledKeys { client, keys, reason } => {
+                let cancelled = ToClient::CancelledKeys { keys, reason: Some(reason), msg: None };
+                self.clients.tell(client, cancelled);
+            }
+            Instruction::TaskRetried { client, key } => self.clients.tell(client, ToClient::TaskRetried { key }),
+            Instruction::CollectionChanged { collection } => self.on_collection_changed(collection),
+            Instruction::CollectionReleased { collection } => self.on_collection_released(collection),
+        }
+    }
+
+    fn compute_task(&mut self, worker: WorkerId, task: ComputeTask) {
+        let Some(entry) = self.workers.get(worker) else { return };
+        // A name that the worker did not declare itself would make it exit; the engine counts those alone.
+        let resource_restrictions = task
+            .resources
+            .iter()
+            .filter(|(name, amount)| !amount.is_zero() && !entry.declared.get(name).is_zero())
+            .map(|(name, amount)| (name.to_owned(), amount.as_f64()))
+            .collect();
+        let annotations = match task.executor {
+            Some(executor) => Value::map([("executor", executor.into())]),
+            None => Value::Map(Vec::new()),
+        };
+        let message = messages::ComputeTask {
+            key: task.key,
+            run_id: task.run_id.0,
+            dependencies: task.dependencies,
+            priority: task.priority,
+            run_spec: task.run_spec,
+            resource_restrictions,
+            actor: task.actor,
+            annotations,
+            span_id: None,
+            stimulus_id: stimulus_id("compute-task"),
+        };
+        self.workers.tell(worker, ToWorker::ComputeTask(Box::new(message)));
+    }
+}
+
+/// Only a label: a worker writes it into its own story.
+fn stimulus_id(op: &str) -> String {
+    format!("mainstay-{op}")
+}
+
+/// An exception and a traceback as Clients take them.
+pub(crate) fn exception_values(key: &crate::dask::TaskKey, exception: Exception) -> (Value, Value) {
+    match exception {
+        Exception::Raised { exception, traceback } => (exception.into(), traceback.into()),
+        Exception::KilledWorker { last_worker, allowed_failures } => {
+            (Value::Binary(Object::killed_worker(key, &last_worker, allowed_failures).dumps()), Value::Nil)
+        }
+        Exception::ActorLost { worker } => {
+            let text = format!("Worker holding Actor was lost: {worker}");
+            (Value::Binary(Object::runtime_error(&text).dumps()), Value::Nil)
+        }
+        Exception::Refused { message } => (Value::Binary(Object::runtime_error(&message).dumps()), Value::Nil),
+    }
+}

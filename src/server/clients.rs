@@ -1,0 +1,274 @@
+//! The Clients that registered with one namespace.
+//!
+//! A Client's messages take effect in the order sent: while one of its graphs is lowered on a worker, what it says
+//! next waits.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use tracing::info;
+
+use crate::comm::Outbox;
+use crate::dask::{ClientName, TaskKey, parse_timedelta};
+use crate::engine::{ClientId, Requirements, Stimulus};
+use crate::server::build_document::BuildDocument;
+use crate::server::builder::{self, BuildFailure, Operation};
+use crate::server::event::Event;
+use crate::server::namespace::Namespace;
+use crate::wire::encode::encode_batch;
+use crate::wire::messages::{FromClient, ToClient, UpdateGraph};
+use crate::wire::pickle::Object;
+use crate::wire::value::Value;
+
+/// Who wants keys for as long as their tasks run, and no longer.
+const FIRE_AND_FORGET: &str = "fire-and-forget";
+/// Graphs that keep killing the worker that lowers them are given up.
+const BUILDERS_LOST_MAX: u32 = 3;
+/// How often Clients say that they are there, in seconds.
+const HEARTBEAT_INTERVAL: f64 = 5.0;
+
+/// All who can want keys, by number: connected Clients, and names that stand for published data.
+#[derive(Debug, Default)]
+pub(crate) struct Clients {
+    entries: BTreeMap<ClientId, Client>,
+    /// Wanters without a comm: `fire-and-forget`, `published-…`.
+    standing: BTreeMap<String, ClientId>,
+    next: u32,
+    unflushed: BTreeSet<ClientId>,
+}
+
+/// One connected Client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) name: ClientName,
+    outbox: Outbox,
+    waiting: Vec<ToClient>,
+    lowering: Option<Lowering>,
+    /// What it said after the graph that is being lowered.
+    later: VecDeque<FromClient>,
+    /// Flushes that arrived before their `publish_put`.
+    pub(crate) flushed: BTreeSet<String>,
+}
+
+/// A graph on its way to the engine.
+#[derive(Debug)]
+struct Lowering {
+    graph: Box<UpdateGraph>,
+    is_under_way: bool,
+    builders_lost: u32,
+}
+
+impl Clients {
+    fn number(&mut self) -> ClientId {
+        self.next += 1;
+        ClientId(self.next - 1)
+    }
+
+    /// The number of a wanter that has no comm.
+    pub(crate) fn standing(&mut self, name: &str) -> ClientId {
+        if let Some(id) = self.standing.get(name) {
+            return *id;
+        }
+        let id = self.number();
+        self.standing.insert(name.to_owned(), id);
+        id
+    }
+
+    pub(crate) fn is_fire_and_forget(&self, client: ClientId) -> bool {
+        self.standing.get(FIRE_AND_FORGET) == Some(&client)
+    }
+
+    pub(crate) fn by_name(&self, name: &str) -> Option<ClientId> {
+        self.entries.iter().find(|(_, client)| client.name.as_str() == name).map(|(id, _)| *id)
+    }
+
+    pub(crate) fn get_mut(&mut self, client: ClientId) -> Option<&mut Client> {
+        self.entries.get_mut(&client)
+    }
+
+    /// Queues a message until the end of the turn; who has no comm is not told.
+    pub(crate) fn tell(&mut self, client: ClientId, message: ToClient) {
+        if let Some(entry) = self.entries.get_mut(&client) {
+            entry.waiting.push(message);
+            self.unflushed.insert(client);
+        }
+    }
+
+    /// Writes one batch to each Client that has messages waiting; gives those that do not take it.
+    pub(crate) fn flush(&mut self) -> Vec<ClientId> {
+        let mut lost = Vec::new();
+        for id in std::mem::take(&mut self.unflushed) {
+            let Some(client) = self.entries.get_mut(&id) else { continue };
+            if client.outbox.push(encode_batch(&client.waiting)).is_err() {
+                lost.push(id);
+            }
+            client.waiting.clear();
+        }
+        lost
+    }
+}
+
+impl Namespace {
+    pub(crate) fn on_client_registers(&mut self, name: ClientName, outbox: Outbox) -> ClientId {
+        let id = self.clients.number();
+        info!(client = %name, "a Client connected");
+        let start = ToClient::StreamStart { warning: String::new(), error: String::new() };
+        // In a batch of its own. A Client that is gone already is noticed by its reader.
+        let _ = outbox.push(encode_batch(&[start]));
+        let client =
+            Client { name, outbox, waiting: Vec::new(), lowering: None, later: VecDeque::new(), flushed: BTreeSet::new() };
+        self.clients.entries.insert(id, client);
+        id
+    }
+
+    pub(crate) fn on_client_says(&mut self, client: ClientId, messages: Vec<FromClient>) {
+        let Some(entry) = self.clients.entries.get_mut(&client) else { return };
+        entry.later.extend(messages);
+        self.take_in_turn(client);
+    }
+
+    /// Takes what a Client said, up to a graph that must be lowered first.
+    fn take_in_turn(&mut self, client: ClientId) {
+        loop {
+            let Some(entry) = self.clients.entries.get_mut(&client) else { return };
+            if entry.lowering.is_some() {
+                return;
+            }
+            let Some(message) = entry.later.pop_front() else { return };
+            self.on_client_message(client, message);
+        }
+    }
+
+    fn on_client_message(&mut self, client: ClientId, message: FromClient) {
+        match message {
+            FromClient::UpdateGraph(graph) => self.on_update_graph(client, graph),
+            FromClient::ClientDesiresKeys { keys, client: other } => {
+                let client = self.on_behalf(client, other);
+                self.stimulate(Stimulus::ClientDesiresKeys { client, keys });
+            }
+            FromClient::ClientReleasesKeys { keys, client: other } => {
+                let client = self.on_behalf(client, other);
+                self.stimulate(Stimulus::ClientReleasesKeys { client, keys });
+            }
+            // Desiring a key again makes the engine say its state, and changes nothing else.
+            FromClient::ReportKey { key } => self.stimulate(Stimulus::ClientDesiresKeys { client, keys: vec![key] }),
+            FromClient::CancelKeys { keys, force, reason: _, msg: _ } => {
+                self.stimulate(Stimulus::CancelKeys { client, keys, force });
+            }
+            FromClient::HeartbeatClient => {
+                self.clients.tell(client, ToClient::AdjustHeartbeatInterval { interval: HEARTBEAT_INTERVAL });
+            }
+            FromClient::CloseClient | FromClient::CloseStream => self.on_client_gone(client),
+            FromClient::SubscribeTopic { topic } => self.topics.subscribe(&topic, client),
+            FromClient::UnsubscribeTopic { topic } => self.topics.unsubscribe(&topic, client),
+            FromClient::PublishFlushBatchedSend { uid } => self.on_publish_flush(client, uid),
+            FromClient::LogEvent { topics, msg } => self.log_event(&topics, &msg),
+            FromClient::VariableDelete { .. } => self.count_unknown_op("variable_delete"),
+            FromClient::VariableFutureReceivedConfirm { .. } => self.count_unknown_op("variable-future-received-confirm"),
+            FromClient::QueueRelease { .. } => self.count_unknown_op("queue_release"),
+            FromClient::QueueFutureRelease { .. } => self.count_unknown_op("queue-future-release"),
+            FromClient::Unknown { op } => self.count_unknown_op(&op),
+        }
+    }
+
+    /// Who is meant: the Client itself, or `fire-and-forget`; nobody may speak for another Client.
+    fn on_behalf(&mut self, client: ClientId, other: Option<ClientName>) -> ClientId {
+        match other {
+            Some(name) if name.as_str() == FIRE_AND_FORGET => self.clients.standing(FIRE_AND_FORGET),
+            _ => client,
+        }
+    }
+
+    fn on_update_graph(&mut self, client: ClientId, graph: Box<UpdateGraph>) {
+        // Without keys a Client only looks a task up; there is nothing to run.
+        if graph.keys.is_empty() {
+            return;
+        }
+        let Some(entry) = self.clients.entries.get_mut(&client) else { return };
+        entry.lowering = Some(Lowering { graph, is_under_way: false, builders_lost: 0 });
+        self.start_lowering();
+    }
+
+    /// Sends graphs that wait to be lowered to workers, where there is one.
+    pub(crate) fn start_lowering(&mut self) {
+        let is_waiting = |client: &Client| client.lowering.as_ref().is_some_and(|lowering| !lowering.is_under_way);
+        if !self.clients.entries.values().any(is_waiting) {
+            return;
+        }
+        let Some(worker) = self.engine.choose_builder(&Requirements::default()) else { return };
+        let Some(address) = self.workers.get(worker).map(|worker| worker.address.clone()) else { return };
+        for (id, client) in &mut self.clients.entries {
+            let Some(lowering) = client.lowering.as_mut().filter(|lowering| !lowering.is_under_way) else { continue };
+            lowering.is_under_way = true;
+            let annotations = match &lowering.graph.annotations {
+                Value::Pickled(pickled) => pickled.pickle().ok(),
+                Value::Binary(pickle) => Some(pickle.clone()),
+                _ => None,
+            };
+            let request = builder::encode_lower(&lowering.graph, annotations);
+            let (pool, events, address, client) = (Arc::clone(&self.pool), self.events.clone(), address.clone(), *id);
+            tokio::spawn(async move {
+                let result = builder::run(&pool, &address, Operation::Lower, request).await.map(Box::new);
+                // The loop has ended when nobody takes it.
+                let _ = events.send(Event::Lowered { client, result }).await;
+            });
+        }
+    }
+
+    /// A Client's graph is lowered, or cannot be.
+    pub(crate) fn on_lowered(&mut self, client: ClientId, result: Result<Box<BuildDocument>, BuildFailure>) {
+        let Some(entry) = self.clients.entries.get_mut(&client) else { return };
+        let Some(mut lowering) = entry.lowering.take() else { return };
+        match result {
+            Err(BuildFailure::BuilderLost { reason }) if lowering.builders_lost + 1 < BUILDERS_LOST_MAX => {
+                info!(client = %entry.name, %reason, "the worker was lost while it lowered a graph");
+                lowering.builders_lost += 1;
+                lowering.is_under_way = false;
+                entry.lowering = Some(lowering);
+                return self.start_lowering();
+            }
+            Err(BuildFailure::BuilderLost { reason }) => {
+                let text = format!("{BUILDERS_LOST_MAX} workers were lost while they lowered the graph; the last: {reason}");
+                let exception = Value::Binary(Object::runtime_error(&text).dumps());
+                self.refuse_graph(client, &lowering.graph.keys, &exception);
+            }
+            Err(BuildFailure::Refused { error, exception }) => {
+                let exception = exception.unwrap_or_else(|| Object::runtime_error(&error.message).dumps());
+                self.refuse_graph(client, &lowering.graph.keys, &Value::Binary(exception));
+            }
+            Ok(document) => {
+                let UpdateGraph { keys: wanted, submitting_task, fifo_timeout, .. } = *lowering.graph;
+                let requirements = Requirements { fifo_timeout_ms: fifo_timeout_ms(&fifo_timeout), ..Requirements::default() };
+                let graph = document.graph;
+                self.stimulate(Stimulus::UpdateGraph { client, graph, wanted, requirements, submitting_task });
+            }
+        }
+        self.take_in_turn(client);
+    }
+
+    fn refuse_graph(&mut self, client: ClientId, keys: &[TaskKey], exception: &Value) {
+        for key in keys {
+            let erred = ToClient::TaskErred { key: key.clone(), exception: exception.clone(), traceback: Value::Nil };
+            self.clients.tell(client, erred);
+        }
+    }
+
+    /// A Client has left; what only it wanted is let go.
+    pub(crate) fn on_client_gone(&mut self, client: ClientId) {
+        let Some(entry) = self.clients.entries.remove(&client) else { return };
+        info!(client = %entry.name, "a Client left");
+        self.clients.unflushed.remove(&client);
+        self.topics.forget(client);
+        self.datasets.forget(client);
+        self.stimulate(Stimulus::ClientLeft { client });
+    }
+}
+
+/// The FIFO timeout of a Client, which is a text or a number of seconds; nonsense counts as none.
+fn fifo_timeout_ms(value: &Value) -> u64 {
+    let seconds = match value {
+        Value::Text(text) => parse_timedelta(text).ok(),
+        other => other.as_number(),
+    };
+    (seconds.unwrap_or_default().max(0.0) * 1e3) as u64
+}

@@ -1,0 +1,50 @@
+//! What reaches a namespace's server from its comms and from work it started.
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::comm::Outbox;
+use crate::dask::{ClientName, TaskKey};
+use crate::engine::{ClientId, CollectionId, WorkerId};
+use crate::server::admission::Facts;
+use crate::server::build_document::BuildDocument;
+use crate::server::builder::BuildFailure;
+use crate::wire::messages::rpc::RegisterWorker;
+use crate::wire::messages::{FromClient, FromWorker, Request};
+use crate::wire::value::Value;
+
+/// Where the answer of a request goes.
+pub(crate) type Answer = oneshot::Sender<Vec<Bytes>>;
+
+/// One thing that happened outside the loop.
+#[derive(Debug)]
+pub(crate) enum Event {
+    WorkerRegisters { arrival: Box<Arrival>, answer: oneshot::Sender<Option<WorkerId>> },
+    WorkerSays { worker: WorkerId, messages: Vec<FromWorker> },
+    WorkerGone { worker: WorkerId },
+    ClientRegisters { name: ClientName, outbox: Outbox, answer: oneshot::Sender<ClientId> },
+    ClientSays { client: ClientId, messages: Vec<FromClient> },
+    ClientGone { client: ClientId },
+    Asked { request: Box<Request>, answer: Answer },
+    Built { collection: CollectionId, attempt: u64, result: Result<Box<BuildDocument>, BuildFailure> },
+    Lowered { client: ClientId, result: Result<Box<BuildDocument>, BuildFailure> },
+    Scattered { client: ClientId, scattered: Vec<Scattered>, answer: Answer },
+}
+
+/// A worker that was admitted.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) registration: RegisterWorker,
+    /// The field `versions`, for those who ask.
+    pub(crate) versions: Value,
+    pub(crate) facts: Facts,
+    pub(crate) outbox: Outbox,
+}
+
+/// A value that a Client put on workers.
+#[derive(Debug)]
+pub(crate) struct Scattered {
+    pub(crate) key: TaskKey,
+    pub(crate) nbytes: u64,
+    pub(crate) workers: Vec<WorkerId>,
+}

@@ -1,0 +1,190 @@
+//! The loop of one namespace: events in, messages out.
+//!
+//! One task owns the engine and all registries; every turn takes what has arrived, then writes one batch to each
+//! worker and Client that has something to be told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+
+use crate::comm::Pool;
+use crate::engine::{Engine, Instruction, Millis, Stimulus};
+use crate::server::admission::Admission;
+use crate::server::clients::Clients;
+use crate::server::collections::Collections;
+use crate::server::datasets::Datasets;
+use crate::server::event::Event;
+use crate::server::handle::{Command, Reports};
+use crate::server::topics::Topics;
+use crate::server::workers::Workers;
+use crate::wire::value::Value;
+
+/// Events taken in one turn, before anything is written.
+const EVENTS_A_TURN_MAX: usize = 1024;
+/// How often reports are published and silence is noticed.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Everything one namespace's server owns.
+pub(crate) struct Namespace {
+    pub(crate) engine: Engine,
+    pub(crate) workers: Workers,
+    pub(crate) clients: Clients,
+    pub(crate) datasets: Datasets,
+    pub(crate) collections: Collections,
+    pub(crate) topics: Topics,
+    /// What Clients put there with `set_metadata`.
+    pub(crate) metadata: Value,
+    pub(crate) admission: Arc<dyn Admission>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) reports: Reports,
+    /// Tells which collections have a new report.
+    pub(crate) changed: mpsc::UnboundedSender<String>,
+    /// For work that is done outside the loop and comes back.
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) identity: Identity,
+    /// Ops that nobody knows, by name; bounded by `UNKNOWN_OPS_MAX`.
+    pub(crate) unknown_ops: BTreeMap<String, u64>,
+    started: Instant,
+    instructions: Vec<Instruction>,
+}
+
+/// Different unknown ops that are counted apart.
+pub(crate) const UNKNOWN_OPS_MAX: usize = 64;
+
+/// What we say of ourselves.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) id: String,
+    pub(crate) address: String,
+    pub(crate) http_port: u16,
+    pub(crate) started: f64,
+}
+
+/// What a namespace starts with.
+pub(crate) struct Start {
+    pub(crate) engine: Engine,
+    pub(crate) admission: Arc<dyn Admission>,
+    pub(crate) reports: Reports,
+    pub(crate) changed: mpsc::UnboundedSender<String>,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) identity: Identity,
+}
+
+impl Namespace {
+    pub(crate) fn new(start: Start) -> Self {
+        let Start { engine, admission, reports, changed, events, identity } = start;
+        Self {
+            engine,
+            workers: Workers::default(),
+            clients: Clients::default(),
+            datasets: Datasets::default(),
+            collections: Collections::default(),
+            topics: Topics::default(),
+            metadata: Value::Map(Vec::new()),
+            admission,
+            pool: Arc::new(Pool::default()),
+            reports,
+            changed,
+            events,
+            identity,
+            unknown_ops: BTreeMap::new(),
+            started: Instant::now(),
+            instructions: Vec::new(),
+        }
+    }
+
+    /// Runs until the last handle is dropped.
+    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, mut commands: mpsc::UnboundedReceiver<Command>) {
+        let mut arrived = Vec::with_capacity(EVENTS_A_TURN_MAX);
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let timeout = self.engine.next_timeout().map(|at| (self.started + Duration::from_millis(at.0)).into());
+            tokio::select! {
+                _ = events.recv_many(&mut arrived, EVENTS_A_TURN_MAX) => {
+                    for event in arrived.drain(..) {
+                        self.on_event(event);
+                    }
+                }
+                command = commands.recv() => match command {
+                    Some(command) => self.on_command(command),
+                    None => return,
+                },
+                () = sleep_until(timeout.unwrap_or_else(tokio::time::Instant::now)), if timeout.is_some() => {
+                    self.stimulate(Stimulus::Timeout);
+                }
+                _ = tick.tick() => self.on_tick(),
+            }
+            self.flush();
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::WorkerRegisters { arrival, answer } => {
+                // The comm's reader has gone away with its comm when nobody takes the number.
+                let _ = answer.send(self.on_worker_registers(*arrival));
+            }
+            Event::WorkerSays { worker, messages } => self.on_worker_says(worker, messages),
+            Event::WorkerGone { worker } => self.on_worker_gone(worker),
+            Event::ClientRegisters { name, outbox, answer } => {
+                let _ = answer.send(self.on_client_registers(name, outbox));
+            }
+            Event::ClientSays { client, messages } => self.on_client_says(client, messages),
+            Event::ClientGone { client } => self.on_client_gone(client),
+            Event::Asked { request, answer } => self.on_asked(*request, answer),
+            Event::Built { collection, attempt, result } => self.on_built(collection, attempt, result),
+            Event::Lowered { client, result } => self.on_lowered(client, result),
+            Event::Scattered { client, scattered, answer } => self.on_scattered(client, scattered, answer),
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Apply(request) => self.apply(request),
+            Command::Remove { uid } => self.remove(&uid),
+            Command::WorkersChanged => self.on_workers_changed(),
+        }
+    }
+
+    fn on_tick(&mut self) {
+        self.drop_silent_workers();
+        self.publish_reports();
+    }
+
+    /// Tells the engine and remembers what it wants done.
+    pub(crate) fn stimulate(&mut self, stimulus: Stimulus) {
+        let now = Millis(self.started.elapsed().as_millis() as u64);
+        let mut instructions = std::mem::take(&mut self.instructions);
+        self.engine.handle_stimulus(now, stimulus, &mut instructions);
+        for instruction in instructions.drain(..) {
+            self.carry_out(instruction);
+        }
+        // Carrying out may stimulate in turn and leave a buffer behind: the larger one is kept.
+        if instructions.capacity() > self.instructions.capacity() {
+            self.instructions = instructions;
+        }
+    }
+
+    /// Counts an op that is not known.
+    pub(crate) fn count_unknown_op(&mut self, op: &str) {
+        if let Some(count) = self.unknown_ops.get_mut(op) {
+            *count += 1;
+        } else if self.unknown_ops.len() < UNKNOWN_OPS_MAX {
+            tracing::warn!(op, "dropped a message of an unknown op; further ones are only counted");
+            self.unknown_ops.insert(op.to_owned(), 1);
+        }
+    }
+
+    fn flush(&mut self) {
+        for worker in self.workers.flush() {
+            self.on_worker_gone(worker);
+        }
+        for client in self.clients.flush() {
+            self.on_client_gone(client);
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Answers requests: what Clients, workers and nannies ask outside of their streams.
+
+use tracing::debug;
+
+use crate::dask::{TaskKey, WorkerAddress};
+use crate::engine::{ClientId, Stimulus, WorkerId};
+use crate::server::call;
+use crate::server::datasets::Put;
+use crate::server::event::{Answer, Scattered};
+use crate::server::namespace::Namespace;
+use crate::server::workers::Worker;
+use crate::wire::document::{DocumentError, Fields};
+use crate::wire::messages::Request;
+use crate::wire::messages::rpc::{self, HeartbeatWorker};
+use crate::wire::pickle::Object;
+use crate::wire::value::Value;
+
+/// Workers that `identity` describes when the caller does not say how many.
+const IDENTITY_WORKERS: i64 = 5;
+
+/// What is known when a handler returns.
+enum Reply {
+    Now(Value),
+    /// Work outside the loop answers.
+    Later,
+}
+
+impl Namespace {
+    /// Answers a request, now or when its work is done.
+    pub(crate) fn on_asked(&mut self, request: Request, answer: Answer) {
+        let mut answer = Some(answer);
+        let reply = match self.dispatch(&request, &mut answer) {
+            Ok(Reply::Later) => return,
+            Ok(Reply::Now(value)) => value,
+            Err(error) => {
+                let text = format!("mainstay cannot read `{}`: {}", request.op(), crate::error::chain(&error));
+                debug!(text, "bad request");
+                rpc::failed(&Object::value_error(&text), &text)
+            }
+        };
+        if let Some(answer) = answer {
+            // The caller may have gone.
+            let _ = answer.send(reply.encode());
+        }
+    }
+
+    fn dispatch(&mut self, request: &Request, answer: &mut Option<Answer>) -> Result<Reply, DocumentError> {
+        let fields = request.fields();
+        let value = match request.op() {
+            HeartbeatWorker::OP => self.on_heartbeat(HeartbeatWorker::read(request)?),
+            "identity" => self.identify(fields.optional_value("n_workers")?.as_integer().unwrap_or(IDENTITY_WORKERS)),
+            "who_has" => self.who_has(fields.optional_keys("keys")?),
+            "has_what" => self.by_worker(&fields, |namespace, id, _| keys_value(&namespace.engine.has_what(id)))?,
+            "processing" => self.by_worker(&fields, |namespace, id, _| keys_value(&namespace.engine.processing(id)))?,
+            "ncores" => self.by_worker(&fields, |_, _, worker| u64::from(worker.nthreads).into())?,
+            "ncores_running" => self.ncores_running(),
+            "nbytes" => self.nbytes(fields.optional_keys("keys")?, fields.optional_boolean("summary")?.unwrap_or(true)),
+            "get_task_status" => self.task_status(&fields.keys("keys")?),
+            "versions" => self.versions(),
+            "retry" => {
+                let keys = fields.keys("keys")?;
+                let value = keys_value(&keys);
+                self.stimulate(Stimulus::RetryKeys { keys });
+                value
+            }
+            "publish_list" => self.dataset_names(),
+            "publish_get" => self.publish_get(&fields)?,
+            "publish_delete" => {
+                let names = names(&fields)?;
+                self.unpublish_all(&names)
+            }
+            "publish_put" => return self.publish_put(&fields, answer),
+            "events" => {
+                let topic = fields.optional_text("topic")?;
+                self.topics.events(topic)
+            }
+            "log_event" => {
+                self.log_event(&fields.topics()?, &fields.optional_value("msg")?);
+                Value::Nil
+            }
+            "get_metadata" => self.get_metadata(&fields)?,
+            "set_metadata" => self.set_metadata(&fields)?,
+            "register_nanny" => Value::map([("status", "OK".into()), ("nanny-plugins", Value::Map(Vec::new()))]),
+            "unregister" => {
+                if let Some(worker) = self.workers.by_address(&fields.address("address")?) {
+                    self.on_worker_gone(worker);
+                }
+                "OK".into()
+            }
+            "set_resources" => {
+                let worker = WorkerAddress::new(fields.text("worker")?);
+                if let Some(worker) = self.workers.by_address(&worker) {
+                    self.set_resources(worker, &fields.numbers_by_name("resources")?);
+                }
+                "OK".into()
+            }
+            // A worker that retires by itself asks, and closes after the answer; its results are computed again elsewhere.
+            "retire_workers" => Value::Map(Vec::new()),
+            "gather" | "scatter" | "broadcast" | "proxy" => return self.call_workers(request, answer),
+            op => self.refuse(op),
+        };
+        Ok(Reply::Now(value))
+    }
+
+    fn call_workers(&mut self, request: &Request, answer: &mut Option<Answer>) -> Result<Reply, DocumentError> {
+        let fields = request.fields();
+        let Some(answer_to) = answer.take() else { return Ok(Reply::Later) };
+        match request.op() {
+            "gather" => {
+                let who_has = fields.keys("keys")?.into_iter().map(|key| (self.engine.who_has(&key), key));
+                let wanted = who_has.map(|(holders, key)| (key, holders)).collect();
+                call::gather(self.pool.clone(), wanted, answer_to);
+            }
+            "scatter" => self.scatter(&fields, answer_to)?,
+            "broadcast" => {
+                let nanny = fields.optional_boolean("nanny")?.unwrap_or_default();
+                let targets = self.selected(&fields)?.into_iter().filter_map(|(_, worker)| {
+                    let target = if nanny { worker.nanny.clone()? } else { worker.address.clone() };
+                    Some((worker.address.clone(), target))
+                });
+                let targets = targets.collect();
+                let raises = fields.optional_text("on_error")?.is_none_or(|text| text == "raise");
+                call::broadcast(self.pool.clone(), targets, fields.value("msg")?, raises, answer_to);
+            }
+            _ => call::proxy(self.pool.clone(), fields.address("worker")?, fields.value("msg")?, answer_to),
+        }
+        Ok(Reply::Later)
+    }
+
+    fn scatter(&mut self, fields: &Fields<'_>, answer: Answer) -> Result<(), DocumentError> {
+        let data = fields.by_key("data")?;
+        let client = fields.optional_text("client")?.and_then(|name| self.clients.by_name(name));
+        let client = client.unwrap_or_else(|| self.clients.standing("scatter"));
+        let broadcast = fields.optional_boolean("broadcast")?.unwrap_or_default();
+        let targets = self.selected(fields)?.into_iter().filter(|(_, worker)| worker.status == "running");
+        let targets = targets.map(|(id, worker)| (id, worker.address.clone())).collect();
+        call::scatter(self.pool.clone(), self.events.clone(), call::Scatter { client, data, targets, broadcast }, answer);
+        Ok(())
+    }
+
+    /// Scattered values have reached their workers: from here on they are data of the engine.
+    pub(crate) fn on_scattered(&mut self, client: ClientId, scattered: Vec<Scattered>, answer: Answer) {
+        let keys: Vec<TaskKey> = scattered.iter().map(|each| each.key.clone()).collect();
+        for Scattered { key, nbytes, workers } in scattered {
+            self.stimulate(Stimulus::DataScattered { client, key, nbytes, typename: String::new(), workers });
+        }
+        // The caller may have gone.
+        let _ = answer.send(keys_value(&keys).encode());
+    }
+
+    /// The workers that a request names by address, or all.
+    fn selected(&self, fields: &Fields<'_>) -> Result<Vec<(WorkerId, &Worker)>, DocumentError> {
+        let named = match fields.optional_value("workers")? {
+            Value::Text(address) => Some(vec![address]),
+            Value::Nil => None,
+            _ => Some(fields.texts("workers")?),
+        };
+        let is_named = |worker: &Worker| {
+            named.as_ref().is_none_or(|named| named.iter().any(|name| name == worker.address.as_str() || *name == worker.name))
+        };
+        Ok(self.workers.iter().filter(|(_, worker)| is_named(worker)).collect())
+    }
+
+    fn by_worker(&self, fields: &Fields<'_>, value: impl Fn(&Self, WorkerId, &Worker) -> Value) -> Result<Value, DocumentError> {
+        let selected = self.selected(fields)?;
+        Ok(Value::Map(
+            selected.into_iter().map(|(id, worker)| (worker.address.as_str().into(), value(self, id, worker))).collect(),
+        ))
+    }
+
+    fn ncores_running(&self) -> Value {
+        let running = self.workers.iter().filter(|(_, worker)| worker.status == "running");
+        Value::Map(running.map(|(_, worker)| (worker.address.as_str().into(), u64::from(worker.nthreads).into())).collect())
+    }
+
+    fn identify(&self, workers_max: i64) -> Value {
+        let shown = usize::try_from(workers_max).unwrap_or(usize::MAX);
+        let threads: u64 = self.workers.iter().map(|(_, worker)| u64::from(worker.nthreads)).sum();
+        let memory: u64 = self.workers.iter().filter_map(|(_, worker)| worker.memory_limit).sum();
+        let workers = self.workers.iter().take(shown).map(|(_, worker)| (worker.address.as_str().into(), worker.identity()));
+        Value::map([
+            ("type", "Scheduler".into()),
+            ("id", self.identity.id.as_str().into()),
+            ("address", self.identity.address.as_str().into()),
+            ("services", Value::map([("dashboard", u64::from(self.identity.http_port).into())])),
+            ("started", self.identity.started.into()),
+            ("n_workers", (self.workers.len() as u64).into()),
+            ("total_threads", threads.into()),
+            ("total_memory", memory.into()),
+            ("workers", Value::Map(workers.collect())),
+        ])
+    }
+
+    fn who_has(&self, keys: Option<Vec<TaskKey>>) -> Value {
+        let keys = keys.unwrap_or_else(|| self.keys_in_memory());
+        let holders =
+            |key: &TaskKey| Value::Array(self.engine.who_has(key).iter().map(|address| address.as_str().into()).collect());
+        Value::Map(keys.iter().map(|key| (key.into(), holders(key))).collect())
+    }
+
+    fn keys_in_memory(&self) -> Vec<TaskKey> {
+        let mut keys: Vec<TaskKey> = self.workers.iter().flat_map(|(id, _)| self.engine.has_what(id)).collect();
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+
+    /// Sizes by key, or summed up by key prefix.
+    fn nbytes(&self, keys: Option<Vec<TaskKey>>, summary: bool) -> Value {
+        let keys = keys.unwrap_or_else(|| self.keys_in_memory());
+        let sizes = keys.iter().filter_map(|key| Some((key, self.engine.nbytes(key)?)));
+        if !summary {
+            return Value::Map(sizes.map(|(key, nbytes)| (key.into(), nbytes.into())).collect());
+        }
+        let mut sums = std::collections::BTreeMap::<String, u64>::new();
+        for (key, nbytes) in sizes {
+            *sums.entry(key.prefix()).or_default() += nbytes;
+        }
+        Value::Map(sums.into_iter().map(|(prefix, nbytes)| (prefix.into(), nbytes.into())).collect())
+    }
+
+    fn task_status(&self, keys: &[TaskKey]) -> Value {
+        Value::Map(keys.iter().map(|key| (key.into(), self.engine.task_state(key).into())).collect())
+    }
+
+    /// There is no Python here: the first worker's packages stand for ours, so Clients see no mismatch that is not theirs.
+    fn versions(&self) -> Value {
+        self.workers.iter().next().map_or(Value::Map(Vec::new()), |(_, worker)| worker.versions.clone())
+    }
+
+    fn publish_put(&mut self, fields: &Fields<'_>, answer: &mut Option<Answer>) -> Result<Reply, DocumentError> {
+        let names = names(fields)?;
+        let keys = fields.value("keys")?;
+        let data = fields.value("data")?;
+        let rows = keys.as_elements().unwrap_or_default().iter().zip(data.as_elements().unwrap_or_default());
+        let puts = names
+            .into_iter()
+            .zip(rows)
+            .map(|(name, (keys, data))| {
+                let keys = keys.as_elements().unwrap_or_default().iter().filter_map(Value::as_key).collect();
+                Put { name, data: data.clone(), keys }
+            })
+            .collect();
+        let client = fields.optional_text("client")?.and_then(|name| self.clients.by_name(name));
+        let uid = fields.optional_text("uid")?.map(str::to_owned);
+        let replaces = fields.optional_boolean("override")?.unwrap_or_default();
+        if let Some(answer) = answer.take() {
+            self.publish(client, uid, puts, replaces, answer);
+        }
+        Ok(Reply::Later)
+    }
+
+    fn publish_get(&self, fields: &Fields<'_>) -> Result<Value, DocumentError> {
+        Ok(Value::Array(names(fields)?.iter().map(|name| self.dataset(name)).collect()))
+    }
+
+    fn get_metadata(&self, fields: &Fields<'_>) -> Result<Value, DocumentError> {
+        let path = path(fields)?;
+        let mut place = Some(&self.metadata);
+        for step in &path {
+            place = place.and_then(|place| lookup(place, step));
+        }
+        if let Some(value) = place {
+            return Ok(value.clone());
+        }
+        let default = fields.optional_value("default")?;
+        // The marker of "no default" is an enum of distributed.
+        if default.get("__Enum__").is_some() || !fields.has("default") {
+            let text = format!("no metadata under {path:?}");
+            return Ok(rpc::failed(&Object::key_error(&text), &text));
+        }
+        Ok(default)
+    }
+
+    fn set_metadata(&mut self, fields: &Fields<'_>) -> Result<Value, DocumentError> {
+        let value = fields.optional_value("value")?;
+        let mut place = &mut self.metadata;
+        for step in path(fields)? {
+            place = entry(place, step);
+        }
+        *place = value;
+        Ok(Value::Nil)
+    }
+
+    /// One sentence for what cannot be, and what to do instead.
+    fn refuse(&mut self, op: &str) -> Value {
+        self.count_unknown_op(op);
+        let text = match op {
+            "run_function" => {
+                "Mainstay's scheduler runs no Python, so run_on_scheduler cannot work: use Client.run or submit a task".to_owned()
+            }
+            "register_scheduler_plugin" => {
+                "Mainstay's scheduler runs no Python, so it takes no scheduler plugins: use a worker plugin".to_owned()
+            }
+            "terminate" => "this scheduler is run by Mainstay and serves others too: close your Client instead".to_owned(),
+            op => format!("Mainstay does not support the scheduler operation `{op}` (yet)"),
+        };
+        rpc::failed(&Object::not_implemented_error(&text), &text)
+    }
+}
+
+fn keys_value(keys: &[TaskKey]) -> Value {
+    Value::Array(keys.iter().map(Value::from).collect())
+}
+
+/// Dataset names: a list, or one alone as older Clients send it.
+fn names(fields: &Fields<'_>) -> Result<Vec<TaskKey>, DocumentError> {
+    if fields.has("names") { fields.keys("names") } else { Ok(vec![fields.key("name")?]) }
+}
+
+/// The steps into the metadata: an array, or one step alone.
+fn path(fields: &Fields<'_>) -> Result<Vec<Value>, DocumentError> {
+    Ok(match fields.value("keys")? {
+        Value::Array(steps) => steps,
+        step => vec![step],
+    })
+}
+
+fn lookup<'a>(place: &'a Value, step: &Value) -> Option<&'a Value> {
+    place.as_map()?.iter().find(|(name, _)| name == step).map(|(_, value)| value)
+}
+
+/// The place under a step, made if it is not there.
+fn entry(place: &mut Value, step: Value) -> &mut Value {
+    if !matches!(place, Value::Map(_)) {
+        *place = Value::Map(Vec::new());
+    }
+    let Value::Map(entries) = place else { unreachable!("it was made a map above") };
+    let index = entries.iter().position(|(name, _)| *name == step).unwrap_or_else(|| {
+        entries.push((step, Value::Nil));
+        entries.len() - 1
+    });
+    &mut entries[index].1
+}

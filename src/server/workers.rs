@@ -1,0 +1,374 @@
+//! The workers that registered with one namespace.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use crate::comm::Outbox;
+use crate::dask::WorkerAddress;
+use crate::engine::{Amount, Failure, Resources, RunId, Stimulus, WorkerId, WorkerProfile, WorkerStatus};
+use crate::server::admission::{Facts, Verdict};
+use crate::server::clock::unix_seconds;
+use crate::server::event::Arrival;
+use crate::server::namespace::Namespace;
+use crate::wire::encode::encode_batch;
+use crate::wire::messages::rpc::{self, HeartbeatWorker, RegisterWorker};
+use crate::wire::messages::{FromWorker, TaskErred, TaskFinished, ToWorker};
+use crate::wire::value::Value;
+
+/// A registered worker that sends no heartbeat for this long is given up, as in Dask (`distributed.scheduler.worker-ttl`).
+const WORKER_TTL: Duration = Duration::from_secs(300);
+
+/// All workers by number.
+#[derive(Debug, Default)]
+pub(crate) struct Workers {
+    entries: BTreeMap<WorkerId, Worker>,
+    by_address: BTreeMap<WorkerAddress, WorkerId>,
+    next: u32,
+    /// All and only workers with messages waiting.
+    unflushed: BTreeSet<WorkerId>,
+}
+
+/// One registration.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) address: WorkerAddress,
+    pub(crate) name: String,
+    pub(crate) nanny: Option<WorkerAddress>,
+    pub(crate) nthreads: u32,
+    pub(crate) memory_limit: Option<u64>,
+    pub(crate) status: String,
+    pub(crate) versions: Value,
+    /// What it said of itself and never changes, for `identity`.
+    local_directory: String,
+    services: Value,
+    metrics: Value,
+    /// What its own flag says: only these names may go to it on the wire.
+    pub(crate) declared: Resources,
+    facts: Facts,
+    outbox: Outbox,
+    waiting: Vec<ToWorker>,
+    last_seen: Instant,
+    last_seen_unix: f64,
+    /// It has said that it closes, or was told to.
+    is_leaving: bool,
+}
+
+impl Workers {
+    pub(crate) fn get(&self, worker: WorkerId) -> Option<&Worker> {
+        self.entries.get(&worker)
+    }
+
+    pub(crate) fn by_address(&self, address: &WorkerAddress) -> Option<WorkerId> {
+        self.by_address.get(address).copied()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (WorkerId, &Worker)> {
+        self.entries.iter().map(|(id, worker)| (*id, worker))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Queues a message until the end of the turn.
+    pub(crate) fn tell(&mut self, worker: WorkerId, message: ToWorker) {
+        if let Some(entry) = self.entries.get_mut(&worker) {
+            entry.waiting.push(message);
+            self.unflushed.insert(worker);
+        }
+    }
+
+    /// Writes one batch to each worker that has messages waiting; gives those that do not take it.
+    pub(crate) fn flush(&mut self) -> Vec<WorkerId> {
+        let mut lost = Vec::new();
+        for id in std::mem::take(&mut self.unflushed) {
+            let Some(worker) = self.entries.get_mut(&id) else { continue };
+            if worker.outbox.push(encode_batch(&worker.waiting)).is_err() {
+                warn!(worker = %worker.name, address = %worker.address, "the worker does not take its messages");
+                lost.push(id);
+            }
+            worker.waiting.clear();
+        }
+        lost
+    }
+
+    /// Seconds between heartbeats, so that their number stays bearable.
+    ///
+    /// Source: distributed 2026.8.0, scheduler.py: `heartbeat_interval`.
+    fn heartbeat_interval(&self) -> f64 {
+        match self.entries.len() {
+            0..=10 => 0.5,
+            11..50 => 1.0,
+            50..200 => 2.0,
+            count => count as f64 / 200.0 + 1.0,
+        }
+    }
+}
+
+impl Worker {
+    /// What Clients see in `scheduler_info`.
+    pub(crate) fn identity(&self) -> Value {
+        Value::map([
+            ("type", "Worker".into()),
+            ("id", self.name.as_str().into()),
+            ("host", self.address.host().into()),
+            ("resources", resources_value(&self.resources())),
+            ("local_directory", self.local_directory.as_str().into()),
+            ("name", self.name.as_str().into()),
+            ("nthreads", u64::from(self.nthreads).into()),
+            ("memory_limit", self.memory_limit.unwrap_or_default().into()),
+            ("last_seen", self.last_seen_unix.into()),
+            ("services", self.services.clone()),
+            ("metrics", self.metrics.clone()),
+            ("status", self.status.as_str().into()),
+            ("nanny", self.nanny.as_ref().map(WorkerAddress::as_str).into()),
+        ])
+    }
+
+    /// What its tasks may take together: its own word, then its pod's.
+    fn resources(&self) -> Resources {
+        let mut resources = self.declared.clone();
+        resources.0.extend(self.facts.resources.0.clone());
+        resources
+    }
+
+    fn profile(&self) -> WorkerProfile {
+        WorkerProfile {
+            address: self.address.clone(),
+            name: self.name.clone(),
+            pod: self.facts.pod.clone(),
+            nthreads: self.nthreads,
+            memory_limit: self.memory_limit,
+            resources: self.resources(),
+            labels: self.facts.labels.clone(),
+            builder: self.facts.builder,
+        }
+    }
+}
+
+pub(crate) fn resources_value(resources: &Resources) -> Value {
+    Value::Map(resources.iter().map(|(name, amount)| (name.into(), amount.as_f64().into())).collect())
+}
+
+/// The amounts that a worker declares; what is no amount is left out.
+fn declared(resources: &[(String, f64)]) -> Resources {
+    Resources(resources.iter().filter_map(|(name, amount)| Some((name.clone(), Amount::from_f64(*amount).ok()?))).collect())
+}
+
+fn status(text: &str) -> WorkerStatus {
+    match text {
+        "running" => WorkerStatus::Running,
+        "paused" => WorkerStatus::Paused,
+        "closing_gracefully" => WorkerStatus::ClosingGracefully,
+        "init" | "created" => WorkerStatus::Init,
+        _ => WorkerStatus::Closing,
+    }
+}
+
+impl Namespace {
+    /// Takes a worker in; `None` when it is refused.
+    pub(crate) fn on_worker_registers(&mut self, arrival: Arrival) -> Option<WorkerId> {
+        let Arrival { registration, versions, facts, outbox } = arrival;
+        if let Some(old) = self.workers.by_address(&registration.address) {
+            // Two processes cannot listen on one address: the old one is gone, though its comm does not know yet.
+            self.on_worker_gone(old);
+        }
+        if let Some(reason) = self.name_taken(&registration) {
+            warn!(worker = %registration.name, address = %registration.address, %reason, "refused a worker");
+            // The worker reads it or is gone.
+            let _ = outbox.push(rpc::refused(unix_seconds(), &reason).encode());
+            return None;
+        }
+        let id = WorkerId(self.workers.next);
+        self.workers.next += 1;
+        if outbox.push(rpc::registered(unix_seconds(), self.workers.heartbeat_interval(), Vec::new()).encode()).is_err() {
+            return None;
+        }
+        let RegisterWorker { address, name, nthreads, resources, memory_limit, nanny, .. } = registration;
+        info!(worker = %name, %address, nthreads, "a worker joined");
+        let worker = Worker {
+            address: address.clone(),
+            name,
+            nanny,
+            nthreads,
+            memory_limit,
+            status: registration.status,
+            versions,
+            local_directory: registration.local_directory,
+            services: registration.services,
+            metrics: registration.metrics,
+            declared: declared(&resources),
+            facts,
+            outbox,
+            waiting: Vec::new(),
+            last_seen: Instant::now(),
+            last_seen_unix: unix_seconds(),
+            is_leaving: false,
+        };
+        let profile = worker.profile();
+        let first_status = status(&worker.status);
+        self.workers.entries.insert(id, worker);
+        self.workers.by_address.insert(address, id);
+        self.stimulate(Stimulus::WorkerJoined { worker: id, profile });
+        if first_status != WorkerStatus::Init {
+            self.stimulate(Stimulus::WorkerStatusChanged { worker: id, status: first_status });
+        }
+        Some(id)
+    }
+
+    fn name_taken(&self, registration: &RegisterWorker) -> Option<String> {
+        let holder = self.workers.entries.values().find(|worker| worker.name == registration.name)?;
+        Some(format!("name taken, {}: {} has it", registration.name, holder.address))
+    }
+
+    pub(crate) fn on_worker_says(&mut self, worker: WorkerId, messages: Vec<FromWorker>) {
+        for message in messages {
+            // It may have been given up in the middle of its own batch.
+            let Some(entry) = self.workers.entries.get_mut(&worker) else { return };
+            entry.last_seen = Instant::now();
+            self.on_worker_message(worker, message);
+        }
+    }
+
+    fn on_worker_message(&mut self, worker: WorkerId, message: FromWorker) {
+        let stimulus = match message {
+            FromWorker::TaskFinished(finished) => task_finished(worker, *finished),
+            FromWorker::TaskErred(erred) => task_erred(worker, *erred),
+            FromWorker::Reschedule { key } => Stimulus::Reschedule { worker, key },
+            FromWorker::LongRunning { key, run_id, compute_duration } => {
+                Stimulus::LongRunning { worker, key, run_id: RunId(run_id), compute_ms: compute_duration.map(|s| s * 1e3) }
+            }
+            FromWorker::ReleaseWorkerData { key } => Stimulus::ReleaseWorkerData { worker, key },
+            FromWorker::AddKeys { keys } => Stimulus::AddKeys { worker, keys },
+            FromWorker::RequestRefreshWhoHas { keys } => Stimulus::RequestRefreshWhoHas { worker, keys },
+            FromWorker::StealResponse { key, state, stimulus_id: _ } => Stimulus::StealResponse { worker, key, state },
+            FromWorker::WorkerStatusChange { status } => return self.on_worker_status(worker, status),
+            FromWorker::LogEvent { topics, msg } => return self.on_worker_logs(worker, topics, msg),
+            FromWorker::KeepAlive => return,
+            FromWorker::CloseStream => return self.on_worker_closes(worker),
+            FromWorker::Unknown { op } => return self.count_unknown_op(&op),
+        };
+        self.stimulate(stimulus);
+    }
+
+    fn on_worker_status(&mut self, worker: WorkerId, text: String) {
+        let Some(entry) = self.workers.entries.get_mut(&worker) else { return };
+        let new = status(&text);
+        let is_first = entry.status != "running" && new == WorkerStatus::Running;
+        entry.is_leaving |= matches!(new, WorkerStatus::Closing | WorkerStatus::ClosingGracefully);
+        entry.status = text;
+        self.stimulate(Stimulus::WorkerStatusChanged { worker, status: new });
+        if is_first {
+            self.retry_failed_builds();
+        }
+        self.start_builds();
+        self.start_lowering();
+    }
+
+    fn on_worker_closes(&mut self, worker: WorkerId) {
+        if let Some(entry) = self.workers.entries.get_mut(&worker) {
+            entry.is_leaving = true;
+        }
+        self.on_worker_gone(worker);
+    }
+
+    /// A worker's comm has ended, or is given up.
+    pub(crate) fn on_worker_gone(&mut self, worker: WorkerId) {
+        let Some(entry) = self.workers.entries.remove(&worker) else { return };
+        self.workers.by_address.remove(&entry.address);
+        self.workers.unflushed.remove(&worker);
+        self.pool.forget(&entry.address);
+        let expected = entry.is_leaving || entry.facts.pod.as_deref().is_some_and(|pod| self.admission.is_ending(pod));
+        info!(worker = %entry.name, address = %entry.address, expected, "a worker left");
+        self.stimulate(Stimulus::WorkerLeft { worker, expected });
+    }
+
+    pub(crate) fn on_heartbeat(&mut self, heartbeat: HeartbeatWorker) -> Value {
+        let answer = rpc::alive(unix_seconds(), self.workers.heartbeat_interval());
+        // A worker that is not registered (yet) is told the same: "missing" would make it exit.
+        let Some(worker) = self.workers.by_address(&heartbeat.address) else { return answer };
+        let Some(entry) = self.workers.entries.get_mut(&worker) else { return answer };
+        entry.last_seen = Instant::now();
+        entry.last_seen_unix = unix_seconds();
+        let memory = heartbeat.metrics.get("memory").and_then(Value::as_integer).unwrap_or_default().max(0) as u64;
+        let bandwidth =
+            heartbeat.metrics.get("bandwidth").and_then(|bandwidth| bandwidth.get("total")).and_then(Value::as_number);
+        entry.metrics = heartbeat.metrics;
+        let executing = heartbeat.executing.into_iter().map(|(key, _)| key).collect();
+        self.stimulate(Stimulus::WorkerHeartbeat { worker, memory, bandwidth, executing });
+        answer
+    }
+
+    /// The pods of workers may have other labels or resources now.
+    pub(crate) fn on_workers_changed(&mut self) {
+        let mut changed = Vec::new();
+        for (id, worker) in &mut self.workers.entries {
+            let Ok(host) = worker.address.host().parse() else { continue };
+            let Verdict::Admitted(facts) = self.admission.admit(&worker.name, host) else { continue };
+            if worker.facts != facts {
+                worker.facts = facts;
+                changed.push((*id, worker.profile()));
+            }
+        }
+        for (worker, profile) in changed {
+            let WorkerProfile { labels, resources, builder, .. } = profile;
+            self.stimulate(Stimulus::WorkerChanged { worker, labels, resources, builder });
+        }
+        self.start_builds();
+        self.start_lowering();
+    }
+
+    pub(crate) fn set_resources(&mut self, worker: WorkerId, resources: &[(String, f64)]) {
+        let Some(entry) = self.workers.entries.get_mut(&worker) else { return };
+        entry.declared = declared(resources);
+        let WorkerProfile { labels, resources, builder, .. } = entry.profile();
+        self.stimulate(Stimulus::WorkerChanged { worker, labels, resources, builder });
+    }
+
+    /// Gives up workers that have been silent for too long.
+    pub(crate) fn drop_silent_workers(&mut self) {
+        let silent = |worker: &Worker| worker.last_seen.elapsed() > WORKER_TTL;
+        let lost: Vec<WorkerId> = self.workers.entries.iter().filter(|(_, worker)| silent(worker)).map(|(id, _)| *id).collect();
+        for worker in lost {
+            warn!(?worker, "no heartbeat for {} s", WORKER_TTL.as_secs());
+            self.on_worker_gone(worker);
+        }
+    }
+
+    fn on_worker_logs(&mut self, worker: WorkerId, topics: Vec<String>, mut msg: Value) {
+        let Some(entry) = self.workers.get(worker) else { return };
+        let address = entry.address.clone();
+        if let Value::Map(entries) = &mut msg
+            && !topics.iter().any(|topic| topic == address.as_str())
+        {
+            entries.push(("worker".into(), address.as_str().into()));
+        }
+        self.log_event(&topics, &msg);
+    }
+}
+
+fn task_finished(worker: WorkerId, finished: TaskFinished) -> Stimulus {
+    let computing = finished.startstops.iter().filter(|each| each.action == "compute");
+    let seconds =
+        computing.fold(None, |sum: Option<f64>, each| Some(sum.unwrap_or_default() + (each.stop - each.start).max(0.0)));
+    Stimulus::TaskFinished {
+        worker,
+        key: finished.key,
+        run_id: RunId(finished.run_id),
+        nbytes: finished.nbytes,
+        typename: finished.typename,
+        type_pickle: finished.type_pickle,
+        compute_ms: seconds.map(|seconds| seconds * 1e3),
+    }
+}
+
+fn task_erred(worker: WorkerId, erred: TaskErred) -> Stimulus {
+    let failure = Failure {
+        exception: crate::engine::Exception::Raised { exception: erred.exception, traceback: erred.traceback },
+        exception_text: erred.exception_text,
+        traceback_text: erred.traceback_text,
+    };
+    Stimulus::TaskErred { worker, key: erred.key, run_id: RunId(erred.run_id), failure }
+}
