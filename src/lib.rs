@@ -18,3 +18,5 @@ pub mod controller;
 pub mod pods;
 #[cfg(feature = "operator")]
 pub mod server;
+#[cfg(feature = "operator")]
+pub mod telemetry;
