@@ -15,6 +15,8 @@ pub mod comm;
 #[cfg(feature = "operator")]
 pub mod controller;
 #[cfg(feature = "operator")]
+pub mod local;
+#[cfg(feature = "operator")]
 pub mod pods;
 #[cfg(feature = "operator")]
 pub mod server;
