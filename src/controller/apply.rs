@@ -1,0 +1,70 @@
+//! Hands a plan to the server of its namespace.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::Notify;
+
+use crate::server::{CollectionRequest, Handle, Report};
+
+/// The servers that run, by namespace. The controller asks for those that it misses; the operator starts and ends them.
+#[derive(Clone, Debug, Default)]
+pub struct Servers {
+    inner: Arc<RwLock<Inner>>,
+    missed: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    handles: BTreeMap<String, Handle>,
+    wanted: BTreeSet<String>,
+}
+
+impl Servers {
+    /// A server has come up.
+    pub fn insert(&self, namespace: &str, handle: Handle) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        inner.wanted.remove(namespace);
+        inner.handles.insert(namespace.to_owned(), handle);
+    }
+
+    /// A server has ended. Collections that still need one ask for it again.
+    pub fn remove(&self, namespace: &str) {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner).handles.remove(namespace);
+    }
+
+    /// The namespace's server.
+    pub fn find(&self, namespace: &str) -> Option<Handle> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).handles.get(namespace).cloned()
+    }
+
+    /// Namespaces that need a server and have none. Waits until there is one.
+    pub async fn wanted(&self) -> BTreeSet<String> {
+        loop {
+            let missed = self.missed.notified();
+            let wanted = std::mem::take(&mut self.inner.write().unwrap_or_else(PoisonError::into_inner).wanted);
+            if !wanted.is_empty() {
+                return wanted;
+            }
+            missed.await;
+        }
+    }
+
+    /// Asks for a server of this namespace.
+    pub(super) fn want(&self, namespace: &str) {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner).wanted.insert(namespace.to_owned());
+        self.missed.notify_one();
+    }
+}
+
+/// Makes the server keep what the request says, unless it was told so before. Returns what it says of this generation.
+///
+/// A server that has started anew knows no report, so it is told again.
+pub(super) fn apply(handle: &Handle, request: CollectionRequest, applied: &mut Option<CollectionRequest>) -> Option<Arc<Report>> {
+    let report = handle.report(&request.uid);
+    if report.is_none() || applied.as_ref() != Some(&request) {
+        handle.apply(request.clone());
+        *applied = Some(request.clone());
+    }
+    report.filter(|report| report.generation >= request.generation && report.revision == request.revision)
+}

@@ -1,0 +1,133 @@
+//! Kubernetes Events for what a person wants to see: transitions of the status, and no repeats.
+
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Resource, ResourceExt};
+
+use crate::api::conditions::{self, find, reasons};
+use crate::api::{PersistedCollection, PersistedCollectionStatus};
+
+/// The API server takes no longer note.
+const NOTE_BYTES_MAX: usize = 1024;
+
+/// One thing to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    pub is_warning: bool,
+    pub reason: String,
+    pub action: &'static str,
+    pub text: String,
+}
+
+/// What there is to tell when one status follows another. Pure.
+pub fn notes(previous: Option<&PersistedCollectionStatus>, next: &PersistedCollectionStatus) -> Vec<Note> {
+    let before = previous.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let mut notes: Vec<Note> = Vec::new();
+    for type_ in conditions::ALL {
+        let Some(condition) = find(&next.conditions, type_) else { continue };
+        let old = find(before, type_);
+        let is_new = old.is_none_or(|old| old.status != condition.status || old.reason != condition.reason);
+        let says_else = old.is_none_or(|old| old.message != condition.message);
+        let worth = match (type_, condition.status.as_str(), condition.reason.as_str()) {
+            (conditions::READY, "True", _) => is_new.then_some((false, "Persist")),
+            (conditions::READY, "False", reasons::RECOMPUTING) => is_new.then_some((true, "Recompute")),
+            (conditions::READY, "False", reasons::TASKS_FAILED) => is_new.then_some((true, "Compute")),
+            (conditions::READY, "False", reasons::INVALID_SPEC) => (is_new || says_else).then_some((true, "Validate")),
+            (conditions::SOURCE_RESOLVED, "False", _) => is_new.then_some((true, "Dereference")),
+            (conditions::GRAPH_ACCEPTED, "True", _) => is_new.then_some((false, "Build")),
+            // An invalid spec is told by Ready.
+            (conditions::GRAPH_ACCEPTED, "False", reasons::INVALID_SPEC) => None,
+            (conditions::GRAPH_ACCEPTED, "False", _) => (is_new || says_else).then_some((true, "Build")),
+            (conditions::WORKERS_AVAILABLE, "False", _) => is_new.then_some((true, "Schedule")),
+            _ => None,
+        };
+        if let Some((is_warning, action)) = worth {
+            notes.push(Note { is_warning, reason: condition.reason.clone(), action, text: condition.message.clone() });
+        }
+    }
+    notes
+}
+
+/// That a deleted collection has let go of its memory.
+pub(super) fn released(timed_out: bool) -> Note {
+    let text = if timed_out {
+        "the scheduler did not confirm in 60 s that the memory of the workers is free; the object goes all the same"
+    } else {
+        "the memory of the workers is free"
+    };
+    Note { is_warning: timed_out, reason: "Released".to_owned(), action: "Release", text: text.to_owned() }
+}
+
+/// Publishes notes. One that cannot be published is logged and dropped: it is a courtesy.
+pub(super) async fn publish(recorder: &Recorder, collection: &PersistedCollection, notes: Vec<Note>) {
+    for Note { is_warning, reason, action, text } in notes {
+        let event = Event {
+            type_: if is_warning { EventType::Warning } else { EventType::Normal },
+            reason,
+            note: Some(shortened(text)),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = recorder.publish(&event, &collection.object_ref(&())).await {
+            let error = crate::error::chain(&error);
+            tracing::debug!(name = collection.name_any(), reason = event.reason, error, "an event was not published");
+        }
+    }
+}
+
+/// The first lines, for a note may not be long.
+fn shortened(mut text: String) -> String {
+    if text.len() > NOTE_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(NOTE_BYTES_MAX - '…'.len_utf8()));
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+    use crate::api::conditions::{Setting, Status, set_condition};
+
+    fn status(settings: &[(&'static str, Status, &'static str, &str)]) -> PersistedCollectionStatus {
+        let mut status = PersistedCollectionStatus::default();
+        for &(type_, state, reason, message) in settings {
+            let setting = Setting { type_, status: state, reason, message: message.to_owned() };
+            set_condition(&mut status.conditions, setting, 1, Timestamp::UNIX_EPOCH);
+        }
+        status
+    }
+
+    #[test]
+    fn a_transition_is_told_once() {
+        let running = status(&[(conditions::READY, Status::False, reasons::RUNNING, "3 of 9")]);
+        let persisted = status(&[(conditions::READY, Status::True, reasons::PERSISTED, "1.0 GiB")]);
+        let told = notes(Some(&running), &persisted);
+        assert_eq!(told.len(), 1);
+        assert_eq!((told[0].is_warning, told[0].reason.as_str()), (false, "Persisted"));
+        let later = status(&[(conditions::READY, Status::True, reasons::PERSISTED, "1.1 GiB")]);
+        assert_eq!(notes(Some(&persisted), &later), []);
+    }
+
+    #[test]
+    fn progress_is_no_event() {
+        let before = status(&[(conditions::READY, Status::False, reasons::RUNNING, "3 of 9")]);
+        let after = status(&[(conditions::READY, Status::False, reasons::RUNNING, "4 of 9")]);
+        assert_eq!(notes(Some(&before), &after), []);
+        assert_eq!(notes(None, &before), []);
+    }
+
+    #[test]
+    fn another_mistake_in_the_spec_is_told_again() {
+        let invalid = |message| {
+            status(&[
+                (conditions::READY, Status::False, reasons::INVALID_SPEC, message),
+                (conditions::GRAPH_ACCEPTED, Status::False, reasons::INVALID_SPEC, message),
+            ])
+        };
+        assert_eq!(notes(None, &invalid("a")).len(), 1);
+        assert_eq!(notes(Some(&invalid("a")), &invalid("a")), []);
+        assert_eq!(notes(Some(&invalid("a")), &invalid("b")).len(), 1);
+    }
+}

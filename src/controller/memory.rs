@@ -1,0 +1,90 @@
+//! What the controller remembers of objects between two reconciliations. Losing it costs a few reads and writes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::controller::Identity;
+use crate::controller::dereference::Fetched;
+use crate::controller::status::Written;
+use crate::controller::validate::{self, ValidatedCollection};
+use crate::server::CollectionRequest;
+
+/// Of one object, by its uid.
+#[derive(Debug, Default)]
+pub(super) struct Remembered {
+    pub(super) fetched: Option<Fetched>,
+    /// What validation said of a generation and a text, since neither is checked twice.
+    pub(super) validated: Option<Validated>,
+    pub(super) applied: Option<CollectionRequest>,
+    pub(super) written: Written,
+    pub(super) without_server_since: Option<Instant>,
+    pub(super) releasing_since: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) struct Validated {
+    pub(super) generation: i64,
+    pub(super) text: Option<String>,
+    pub(super) outcome: Result<ValidatedCollection, validate::Error>,
+}
+
+/// Everything, by uid. Objects are reconciled one at a time each, so their locks are never waited for.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    objects: Mutex<HashMap<String, Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    namespace: String,
+    name: String,
+    /// Reconciliations that failed in a row.
+    failures: u32,
+    remembered: Arc<tokio::sync::Mutex<Remembered>>,
+}
+
+impl Memory {
+    pub(super) fn of(&self, identity: &Identity) -> Arc<tokio::sync::Mutex<Remembered>> {
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = objects.entry(identity.uid.clone()).or_insert_with(|| Entry {
+            namespace: identity.namespace.clone(),
+            name: identity.name.clone(),
+            failures: 0,
+            remembered: Arc::default(),
+        });
+        Arc::clone(&entry.remembered)
+    }
+
+    pub(super) fn forget(&self, uid: &str) {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+
+    /// Namespace and name of a uid.
+    pub(super) fn locate(&self, uid: &str) -> Option<(String, String)> {
+        let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.get(uid).map(|entry| (entry.namespace.clone(), entry.name.clone()))
+    }
+
+    /// Everything known, as (uid, namespace, name).
+    pub(super) fn all(&self) -> Vec<(String, String, String)> {
+        let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.iter().map(|(uid, entry)| (uid.clone(), entry.namespace.clone(), entry.name.clone())).collect()
+    }
+
+    /// Counts one more failure in a row, and tells how many that makes.
+    pub(super) fn failed(&self, uid: &str) -> u32 {
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.get_mut(uid).map_or(1, |entry| {
+            entry.failures = entry.failures.saturating_add(1);
+            entry.failures
+        })
+    }
+
+    pub(super) fn succeeded(&self, uid: &str) {
+        if let Some(entry) = self.objects.lock().unwrap_or_else(PoisonError::into_inner).get_mut(uid) {
+            entry.failures = 0;
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Decides phase and conditions.
+
+use crate::api::conditions::{self, Setting, Status, reasons};
+use crate::api::{PersistedCollectionStatus, Phase};
+use crate::engine::Summary;
+use crate::server::{BuildError, Report, Stage};
+
+use super::figures::readable_bytes;
+use super::{Situation, View, was_persisted, workers};
+
+/// What to say of one condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Judgement {
+    pub(super) status: Status,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+impl Judgement {
+    pub(super) fn new(status: Status, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status, reason, message: message.into() }
+    }
+
+    fn yes(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Status::True, reason, message)
+    }
+
+    fn no(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Status::False, reason, message)
+    }
+
+    fn unknown(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Status::Unknown, reason, message)
+    }
+}
+
+/// Who is to act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    /// The operator, or the cluster.
+    Working,
+    /// A person.
+    Stalled,
+    /// Nobody.
+    Settled,
+}
+
+pub(super) struct Verdict {
+    pub(super) phase: Phase,
+    /// The operator has seen this generation and acts on it.
+    pub(super) takes_generation: bool,
+    course: Course,
+    ready: Judgement,
+    source: Option<Judgement>,
+    graph: Option<Judgement>,
+    workers: Option<Judgement>,
+}
+
+impl Verdict {
+    /// The conditions to set; those left out stay as they are.
+    pub(super) fn settings(self) -> Vec<Setting> {
+        let Self { phase: _, takes_generation: _, course, ready, source, graph, workers } = self;
+        let abnormal = |holds: bool| {
+            if holds { Judgement::yes(ready.reason, ready.message.clone()) } else { Judgement::no(ready.reason, "") }
+        };
+        let reconciling = abnormal(course == Course::Working);
+        let stalled = abnormal(course == Course::Stalled);
+        let all = [
+            (conditions::READY, Some(ready)),
+            (conditions::RECONCILING, Some(reconciling)),
+            (conditions::STALLED, Some(stalled)),
+            (conditions::SOURCE_RESOLVED, source),
+            (conditions::GRAPH_ACCEPTED, graph),
+            (conditions::WORKERS_AVAILABLE, workers),
+        ];
+        all.into_iter()
+            .filter_map(|(type_, judgement)| judgement.map(|judgement| (type_, judgement)))
+            .map(|(type_, Judgement { status, reason, message })| Setting { type_, status, reason, message })
+            .collect()
+    }
+}
+
+pub(super) fn judge(previous: Option<&PersistedCollectionStatus>, view: &View<'_>) -> Verdict {
+    match view.situation {
+        Situation::Taken => Verdict {
+            phase: Phase::Pending,
+            takes_generation: false,
+            course: Course::Working,
+            ready: Judgement::unknown(reasons::ACCEPTED, "the operator looks into it"),
+            source: None,
+            graph: None,
+            workers: None,
+        },
+        Situation::Invalid(error) => Verdict {
+            phase: Phase::Failed,
+            takes_generation: true,
+            course: Course::Stalled,
+            ready: Judgement::no(reasons::INVALID_SPEC, error.to_string()),
+            source: None,
+            graph: Some(Judgement::no(reasons::INVALID_SPEC, error.to_string())),
+            workers: None,
+        },
+        Situation::SourceAbsent(absence) => Verdict {
+            phase: Phase::Pending,
+            takes_generation: true,
+            course: Course::Working,
+            ready: Judgement::no(absence.reason(), absence.to_string()),
+            source: Some(Judgement::no(absence.reason(), absence.to_string())),
+            graph: Some(Judgement::unknown(absence.reason(), "waits for the source")),
+            workers: None,
+        },
+        Situation::NoScheduler => {
+            let message = "the scheduler of this namespace is not up yet";
+            Verdict {
+                phase: Phase::Pending,
+                takes_generation: false,
+                course: Course::Working,
+                ready: Judgement::unknown(reasons::WAITING_FOR_SCHEDULER, message),
+                source: Some(resolved()),
+                graph: Some(Judgement::unknown(reasons::WAITING_FOR_SCHEDULER, message)),
+                workers: Some(Judgement::unknown(reasons::WAITING_FOR_SCHEDULER, message)),
+            }
+        }
+        Situation::Reported => match view.report {
+            Some(report) => judge_report(previous, view, report),
+            // Whoever makes a view gives the report with it; without one there is nothing to say yet.
+            None => judge(previous, &View { situation: Situation::Taken, ..*view }),
+        },
+        Situation::Releasing => Verdict {
+            phase: Phase::Releasing,
+            takes_generation: true,
+            course: Course::Working,
+            ready: Judgement::no(reasons::RELEASING, "the memory of the workers is being freed"),
+            source: None,
+            graph: None,
+            workers: None,
+        },
+    }
+}
+
+fn resolved() -> Judgement {
+    Judgement::yes(reasons::RESOLVED, "the source is there")
+}
+
+fn judge_report(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, report: &Report) -> Verdict {
+    match &report.stage {
+        Stage::WaitingForWorker => {
+            let workers = workers::none_to_build(view.pods);
+            let graph = Judgement::unknown(reasons::WAITING_FOR_WORKER, "no running worker can make the graph");
+            on_the_way(Phase::Pending, Judgement::no(workers.reason, workers.message.clone()), graph, workers)
+        }
+        Stage::WaitingForInput { input } => {
+            let graph = Judgement::unknown(reasons::WAITING_FOR_INPUT, format!("waits for the input {input}"));
+            let workers = Judgement::unknown(reasons::WAITING_FOR_INPUT, "not known before the graph");
+            on_the_way(Phase::Pending, Judgement::no(graph.reason, graph.message.clone()), graph, workers)
+        }
+        Stage::Building { worker } => {
+            let graph = Judgement::unknown(reasons::BUILDING, format!("worker {worker} makes the graph"));
+            let workers = Judgement::unknown(reasons::BUILDING, "not known before the graph");
+            on_the_way(Phase::Building, Judgement::no(graph.reason, graph.message.clone()), graph, workers)
+        }
+        Stage::BuildFailed(error) => {
+            let reason = build_reason(error);
+            let message = build_message(error, view.is_confidential);
+            Verdict {
+                phase: Phase::Failed,
+                takes_generation: true,
+                course: Course::Stalled,
+                ready: Judgement::no(reason, message.clone()),
+                source: Some(resolved()),
+                graph: Some(Judgement::no(reason, with_traceback(message, error, view.is_confidential))),
+                workers: None,
+            }
+        }
+        Stage::Accepted => judge_summary(previous, view, report.summary.as_ref().unwrap_or(&Summary::default())),
+    }
+}
+
+fn on_the_way(phase: Phase, ready: Judgement, graph: Judgement, workers: Judgement) -> Verdict {
+    Verdict {
+        phase,
+        takes_generation: true,
+        course: Course::Working,
+        ready,
+        source: Some(resolved()),
+        graph: Some(graph),
+        workers: Some(workers),
+    }
+}
+
+fn judge_summary(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, summary: &Summary) -> Verdict {
+    let tasks = summary.tasks;
+    let workers = workers::judge(summary, view.requirements, view.pods);
+    let unfinished = tasks.waiting + tasks.no_worker + tasks.queued + tasks.processing;
+    let outputs = summary.outputs.len();
+    let is_persisted = outputs > 0 && summary.outputs.iter().all(|output| output.in_memory == output.keys);
+    let (phase, course, ready) = if is_persisted {
+        let what = if outputs == 1 { "the output is".to_owned() } else { format!("all {outputs} outputs are") };
+        let message = format!("{what} in memory: {}", readable_bytes(summary.nbytes));
+        (Phase::Persisted, Course::Settled, Judgement::yes(reasons::PERSISTED, message))
+    } else if tasks.erred > 0 {
+        // What does not need the failed task still runs; then it is up to a person.
+        let (phase, course) = if unfinished == 0 { (Phase::Failed, Course::Stalled) } else { (Phase::Running, Course::Working) };
+        (phase, course, Judgement::no(reasons::TASKS_FAILED, failure_message(summary, view.is_confidential)))
+    } else if tasks.no_worker > 0 && workers.status == Status::False {
+        let phase = if was_persisted(previous, view.generation) { Phase::Degraded } else { Phase::Running };
+        (phase, Course::Working, Judgement::no(workers.reason, workers.message.clone()))
+    } else if was_persisted(previous, view.generation) {
+        let message = format!("lost outputs are computed again: {unfinished} tasks to go");
+        (Phase::Degraded, Course::Working, Judgement::no(reasons::RECOMPUTING, message))
+    } else {
+        let message = format!("{} of {} tasks are done", tasks.done, tasks.total);
+        (Phase::Running, Course::Working, Judgement::no(reasons::RUNNING, message))
+    };
+    let graph = Judgement::yes(reasons::GRAPH_ACCEPTED, format!("the graph has {} tasks", tasks.total));
+    Verdict { phase, takes_generation: true, course, ready, source: Some(resolved()), graph: Some(graph), workers: Some(workers) }
+}
+
+fn failure_message(summary: &Summary, is_confidential: bool) -> String {
+    let Some(first) = summary.failures.first() else {
+        return format!("{} tasks failed, or need one that did", summary.tasks.erred);
+    };
+    let exception = if is_confidential { exception_type(&first.exception_text) } else { &first.exception_text };
+    let attempts = if first.attempts == 1 { "1 attempt".to_owned() } else { format!("{} attempts", first.attempts) };
+    let message = format!("task {} failed after {attempts}, last on {}: {exception}", first.key, first.worker);
+    match summary.failures.len() {
+        1 => message,
+        failures => format!("{message} (and {} more, see status.failures)", failures - 1),
+    }
+}
+
+fn build_reason(error: &BuildError) -> &'static str {
+    match error.kind.as_str() {
+        "SyntaxError" => reasons::SYNTAX_ERROR,
+        "Raised" => reasons::SOURCE_RAISED,
+        "ImportFailed" => reasons::IMPORT_FAILED,
+        "NameNotDefined" => reasons::NAME_NOT_DEFINED,
+        "NotSerializable" => reasons::NOT_SERIALIZABLE,
+        _ => reasons::BUILD_FAILED,
+    }
+}
+
+/// One line on why the graph could not be made. The source of a Secret may be in its exception's text.
+fn build_message(error: &BuildError, is_confidential: bool) -> String {
+    let quotes_source = matches!(error.kind.as_str(), "SyntaxError" | "Raised");
+    let message = if is_confidential && quotes_source {
+        format!("{} (not shown in full: the source is a Secret)", exception_type(&error.message))
+    } else {
+        error.message.clone()
+    };
+    match error.line {
+        Some(line) if !message.contains("line ") => format!("line {line}: {message}"),
+        _ => message,
+    }
+}
+
+fn with_traceback(message: String, error: &BuildError, is_confidential: bool) -> String {
+    match &error.traceback {
+        Some(traceback) if !is_confidential && !traceback.trim().is_empty() => format!("{message}\n{}", traceback.trim_end()),
+        _ => message,
+    }
+}
+
+/// `ValueError` of `ValueError: bad row 7`.
+pub(super) fn exception_type(text: &str) -> &str {
+    text.split([':', '\n']).next().unwrap_or_default()
+}

@@ -1,0 +1,315 @@
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::*;
+use crate::dask::{TaskKey, WorkerAddress};
+use crate::engine::{
+    Amount, FailureSummary, OutputSummary, Resources, Summary, TaskCounts, Unrunnable, WorkerSelector, WorkerShare,
+};
+use crate::pods::Trouble;
+use crate::server::{BuildError, OutputInfo, Stage};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn view<'a>(generation: i64, report: &'a Report) -> View<'a> {
+    View {
+        generation,
+        situation: Situation::Reported,
+        report: Some(report),
+        is_confidential: false,
+        requirements: None,
+        pods: &[],
+    }
+}
+
+fn report(stage: Stage, summary: Option<Summary>) -> Report {
+    let outputs = vec![OutputInfo { name: "daily".to_owned(), type_name: "DataFrame".to_owned(), keys: 4 }];
+    Report { generation: 1, revision: "r".to_owned(), stage, summary, outputs }
+}
+
+fn summary(in_memory: u64, tasks: TaskCounts) -> Summary {
+    Summary {
+        tasks,
+        nbytes: 1024 * in_memory,
+        outputs: vec![OutputSummary { name: "daily".to_owned(), keys: 4, in_memory, erred: 0, nbytes: 1024 * in_memory }],
+        workers_running: 2,
+        workers_matching: 2,
+        ..Summary::default()
+    }
+}
+
+fn running() -> Report {
+    let tasks = TaskCounts { total: 10, done: 3, processing: 2, waiting: 5, memory: 3, ..TaskCounts::default() };
+    report(Stage::Accepted, Some(summary(1, tasks)))
+}
+
+fn persisted() -> Report {
+    let tasks = TaskCounts { total: 10, done: 10, memory: 4, released: 6, ..TaskCounts::default() };
+    report(Stage::Accepted, Some(summary(4, tasks)))
+}
+
+/// `Ready=False/Running …` of every condition, in order.
+fn conditions_of(status: &PersistedCollectionStatus) -> Vec<String> {
+    let show = |type_: &str| {
+        let condition = find(&status.conditions, type_).unwrap();
+        format!("{type_}={}/{}", condition.status, condition.reason)
+    };
+    conditions::ALL.iter().map(|type_| show(type_)).collect()
+}
+
+fn message(status: &PersistedCollectionStatus, type_: &str) -> String {
+    find(&status.conditions, type_).unwrap().message.clone()
+}
+
+#[test]
+fn a_new_object_is_said_to_be_worked_on() {
+    let unasked = report(Stage::Accepted, None);
+    let view = View { situation: Situation::Taken, report: None, ..view(1, &unasked) };
+    let status = compute(None, &view, at(1));
+    assert_eq!(status.phase, Some(Phase::Pending));
+    assert_eq!(status.observed_generation, None);
+    assert_eq!(
+        conditions_of(&status),
+        [
+            "Ready=Unknown/Accepted",
+            "Reconciling=True/Accepted",
+            "Stalled=False/Accepted",
+            "SourceResolved=Unknown/Accepted",
+            "GraphAccepted=Unknown/Accepted",
+            "WorkersAvailable=Unknown/Accepted",
+        ]
+    );
+}
+
+#[test]
+fn the_way_to_memory() {
+    let building = report(Stage::Building { worker: "w-0".to_owned() }, None);
+    let status = compute(None, &view(1, &building), at(1));
+    assert_eq!((status.phase, status.observed_generation), (Some(Phase::Building), Some(1)));
+    assert_eq!(conditions_of(&status)[0], "Ready=False/Building");
+
+    let status = compute(Some(&status), &view(1, &running()), at(2));
+    assert_eq!((status.phase, status.progress.as_deref()), (Some(Phase::Running), Some("30%")));
+    assert_eq!(message(&status, conditions::READY), "3 of 10 tasks are done");
+
+    let status = compute(Some(&status), &view(1, &persisted()), at(3));
+    assert_eq!((status.phase, status.progress.as_deref()), (Some(Phase::Persisted), Some("100%")));
+    assert_eq!(
+        conditions_of(&status),
+        [
+            "Ready=True/Persisted",
+            "Reconciling=False/Persisted",
+            "Stalled=False/Persisted",
+            "SourceResolved=True/Resolved",
+            "GraphAccepted=True/GraphAccepted",
+            "WorkersAvailable=True/WorkersAvailable",
+        ]
+    );
+    assert_eq!(message(&status, conditions::READY), "the output is in memory: 4.0 KiB");
+    assert_eq!(status.outputs[0].in_memory, 4);
+    let ready = find(&status.conditions, conditions::READY).unwrap();
+    assert_eq!(ready.last_transition_time.0, at(3));
+}
+
+#[test]
+fn the_same_view_later_gives_the_same_status() {
+    let status = compute(None, &view(1, &persisted()), at(1));
+    assert_eq!(compute(Some(&status), &view(1, &persisted()), at(99)), status);
+}
+
+#[test]
+fn lost_outputs_degrade_a_collection_until_they_are_back() {
+    let status = compute(None, &view(1, &persisted()), at(1));
+    let status = compute(Some(&status), &view(1, &running()), at(2));
+    assert_eq!(status.phase, Some(Phase::Degraded));
+    assert_eq!(conditions_of(&status)[..2], ["Ready=False/Recomputing", "Reconciling=True/Recomputing"]);
+    let status = compute(Some(&status), &view(1, &running()), at(3));
+    assert_eq!(status.phase, Some(Phase::Degraded));
+    assert_eq!(compute(Some(&status), &view(1, &persisted()), at(4)).phase, Some(Phase::Persisted));
+}
+
+#[test]
+fn a_new_revision_that_runs_is_not_degraded() {
+    let status = compute(None, &view(1, &persisted()), at(1));
+    let status = compute(Some(&status), &view(2, &running()), at(2));
+    assert_eq!((status.phase, status.observed_generation), (Some(Phase::Running), Some(2)));
+}
+
+#[test]
+fn the_observed_generation_never_decreases() {
+    let status = compute(None, &view(3, &persisted()), at(1));
+    assert_eq!(compute(Some(&status), &view(2, &persisted()), at(2)).observed_generation, Some(3));
+}
+
+fn failed(unfinished: u64) -> Report {
+    let tasks = TaskCounts { total: 10, done: 7, erred: 3 - unfinished, waiting: unfinished, ..TaskCounts::default() };
+    let failures = (0..12)
+        .map(|index| FailureSummary {
+            key: TaskKey::from_text(&format!("clean-{index}")),
+            exception_text: "ValueError: bad row 7".to_owned(),
+            traceback_text: "x".repeat(5000),
+            attempts: 3,
+            worker: "w-1".to_owned(),
+        })
+        .collect();
+    report(Stage::Accepted, Some(Summary { failures, ..summary(1, tasks) }))
+}
+
+#[test]
+fn a_failed_task_stalls_when_nothing_else_can_run() {
+    let status = compute(None, &view(1, &failed(1)), at(1));
+    assert_eq!(
+        conditions_of(&status)[..3],
+        ["Ready=False/TasksFailed", "Reconciling=True/TasksFailed", "Stalled=False/TasksFailed"]
+    );
+    let status = compute(Some(&status), &view(1, &failed(0)), at(2));
+    assert_eq!(status.phase, Some(Phase::Failed));
+    assert_eq!(
+        conditions_of(&status)[..3],
+        ["Ready=False/TasksFailed", "Reconciling=False/TasksFailed", "Stalled=True/TasksFailed"]
+    );
+    assert_eq!(
+        message(&status, conditions::READY),
+        "task clean-0 failed after 3 attempts, last on w-1: ValueError: bad row 7 (and 11 more, see status.failures)"
+    );
+    assert_eq!(status.failures.len(), 10);
+    assert!(status.failures[0].traceback.len() <= 2048);
+}
+
+#[test]
+fn nothing_of_a_secret_source_is_shown() {
+    let hidden = |report: &Report| {
+        let view = View { is_confidential: true, ..view(1, report) };
+        serde_json::to_string(&compute(None, &view, at(1))).unwrap()
+    };
+    assert!(!hidden(&failed(0)).contains("bad row"));
+    let error = BuildError {
+        kind: "Raised".to_owned(),
+        message: "KeyError: 'hunter2'".to_owned(),
+        traceback: Some("password = 'hunter2'".to_owned()),
+        line: Some(3),
+    };
+    let shown = hidden(&report(Stage::BuildFailed(error), None));
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(shown.contains("line 3: KeyError"), "{shown}");
+}
+
+#[test]
+fn a_source_that_gives_no_graph_waits_for_an_edit() {
+    for (kind, reason) in [
+        ("SyntaxError", "SyntaxError"),
+        ("Raised", "SourceRaised"),
+        ("ImportFailed", "ImportFailed"),
+        ("NameNotDefined", "NameNotDefined"),
+        ("NotSerializable", "NotSerializable"),
+        ("TooLarge", "BuildFailed"),
+    ] {
+        let error = BuildError { kind: kind.to_owned(), message: "m".to_owned(), traceback: None, line: Some(7) };
+        let status = compute(None, &view(1, &report(Stage::BuildFailed(error), None)), at(1));
+        assert_eq!(conditions_of(&status)[2], format!("Stalled=True/{reason}"));
+        assert_eq!(message(&status, conditions::GRAPH_ACCEPTED), "line 7: m");
+        assert_eq!(status.phase, Some(Phase::Failed));
+    }
+}
+
+fn gpu(amount: f64) -> Resources {
+    Resources(BTreeMap::from([("GPU".to_owned(), Amount::from_f64(amount).unwrap())]))
+}
+
+fn unrunnable(selector: Option<WorkerSelector>, resources: Resources, selected: usize, running: usize) -> Report {
+    let nearest = (!resources.is_empty()).then(|| ("GPU".to_owned(), "w-1".to_owned(), Amount::from_f64(1.0).unwrap()));
+    let unrunnable = Unrunnable {
+        tasks: 12,
+        example: TaskKey::from_text("x"),
+        workers: selector,
+        resources,
+        workers_selected: selected,
+        nearest,
+        workers_running: running,
+    };
+    let tasks = TaskCounts { total: 12, no_worker: 12, ..TaskCounts::default() };
+    let summary = Summary { unrunnable: Some(unrunnable), workers_running: running, ..summary(0, tasks) };
+    report(Stage::Accepted, Some(summary))
+}
+
+fn nvme() -> WorkerSelector {
+    WorkerSelector { match_labels: BTreeMap::from([("disk".to_owned(), "nvme".to_owned())]), ..WorkerSelector::default() }
+}
+
+fn pod(name: &str, labels: &[(&str, &str)], trouble: Option<&str>) -> PodFacts {
+    PodFacts {
+        name: name.to_owned(),
+        labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        is_meant_as_worker: true,
+        trouble: trouble.map(|reason| Trouble { reason: reason.to_owned(), message: "no such image".to_owned() }),
+        ..PodFacts::default()
+    }
+}
+
+#[test]
+fn a_task_that_no_worker_takes_names_what_is_missing() {
+    let cases = [
+        (
+            unrunnable(Some(nvme()), Resources::default(), 0, 3),
+            vec![],
+            "NoMatchingWorker",
+            "12 tasks wait for a worker: the selector disk=nvme matches no pod; 3 workers run, none of them has it",
+        ),
+        (
+            unrunnable(Some(nvme()), Resources::default(), 0, 3),
+            vec![pod("w-1", &[("disk", "nvme")], Some("ImagePullBackOff"))],
+            "WorkerPodFailing",
+            "12 tasks wait for a worker: worker pod w-1 cannot pull its image: ImagePullBackOff: no such image (the selector \
+             disk=nvme matches no running worker)",
+        ),
+        (
+            unrunnable(Some(nvme()), Resources::default(), 0, 3),
+            vec![pod("w-1", &[("disk", "nvme")], None)],
+            "NoMatchingWorker",
+            "12 tasks wait for a worker: the selector disk=nvme matches pod w-1, but no worker there has registered",
+        ),
+        (
+            unrunnable(None, gpu(2.0), 3, 3),
+            vec![],
+            "InsufficientResources",
+            "12 tasks wait for a worker: resource GPU: 2 — no worker has it; nearest is w-1 with GPU: 1",
+        ),
+        (
+            unrunnable(None, Resources::default(), 0, 0),
+            vec![pod("w-1", &[], Some("ErrImageNeverPull"))],
+            "WorkerPodFailing",
+            "12 tasks wait for a worker: worker pod w-1 cannot pull its image: ErrImageNeverPull: no such image",
+        ),
+        (
+            unrunnable(None, Resources::default(), 0, 0),
+            vec![],
+            "NoWorkers",
+            "12 tasks wait for a worker: no worker runs in this namespace; start pods with `dask worker \
+             mainstay-scheduler:8786 --name $(POD_NAME)`",
+        ),
+    ];
+    for (report, pods, reason, text) in cases {
+        let status = compute(None, &View { pods: &pods, ..view(1, &report) }, at(1));
+        assert_eq!(conditions_of(&status)[5], format!("WorkersAvailable=False/{reason}"));
+        assert_eq!(conditions_of(&status)[..2], [format!("Ready=False/{reason}"), format!("Reconciling=True/{reason}")]);
+        assert_eq!(message(&status, conditions::READY), text);
+    }
+}
+
+#[test]
+fn lists_are_bounded_whatever_the_summary() {
+    let share = |index| WorkerShare {
+        address: WorkerAddress::new(format!("tcp://10.0.0.{index}:1")),
+        name: "w".repeat(300),
+        pod: None,
+        tasks: 1,
+        nbytes: 1,
+    };
+    let crowded = Summary { workers: (0..40).map(share).collect(), workers_total: 40, ..summary(4, TaskCounts::default()) };
+    let status = compute(None, &view(1, &report(Stage::Accepted, Some(crowded))), at(1));
+    assert_eq!((status.workers.len(), status.worker_count), (16, Some(40)));
+    assert!(status.workers[0].pod.len() <= 253);
+}

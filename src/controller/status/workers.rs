@@ -1,0 +1,146 @@
+//! Why no worker takes a task, in words that say what would help.
+
+use crate::api::conditions::{Status, reasons};
+use crate::engine::{LabelExpression, Operator, Requirements, Summary, Unrunnable, WorkerSelector};
+use crate::pods::PodFacts;
+
+use super::judge::Judgement;
+
+/// Most pods that a message names.
+const PODS_SHOWN_MAX: usize = 3;
+
+/// The condition WorkersAvailable of a collection whose graph runs.
+pub(super) fn judge(summary: &Summary, requirements: Option<&Requirements>, pods: &[PodFacts]) -> Judgement {
+    if let Some(unrunnable) = &summary.unrunnable {
+        let (reason, why) = explain(unrunnable, requirements, pods);
+        let tasks = if unrunnable.tasks == 1 { "1 task waits".to_owned() } else { format!("{} tasks wait", unrunnable.tasks) };
+        return Judgement::new(Status::False, reason, format!("{tasks} for a worker: {why}"));
+    }
+    if summary.workers_running == 0 {
+        return none_to_build(pods);
+    }
+    let message = format!("{} of {} running workers may take its tasks", summary.workers_matching, summary.workers_running);
+    Judgement::new(Status::True, reasons::WORKERS_AVAILABLE, message)
+}
+
+/// The same while there is no worker at all, so that not even the graph can be made.
+pub(super) fn none_to_build(pods: &[PodFacts]) -> Judgement {
+    let (reason, message) = no_workers(pods);
+    Judgement::new(Status::False, reason, message)
+}
+
+fn explain(unrunnable: &Unrunnable, requirements: Option<&Requirements>, pods: &[PodFacts]) -> (&'static str, String) {
+    if unrunnable.workers_running == 0 {
+        return no_workers(pods);
+    }
+    let selector = unrunnable.workers.as_ref();
+    let is_required = !requirements.is_some_and(|requirements| requirements.allow_other_workers);
+    match selector {
+        Some(selector) if unrunnable.workers_selected == 0 && is_required => no_match(selector, unrunnable.workers_running, pods),
+        _ => insufficient(unrunnable, selector),
+    }
+}
+
+fn no_workers(pods: &[PodFacts]) -> (&'static str, String) {
+    let meant: Vec<&PodFacts> = pods.iter().filter(|pod| pod.is_meant_as_worker && !pod.is_ending).collect();
+    if let Some(trouble) = describe_trouble(&meant) {
+        return (reasons::WORKER_POD_FAILING, trouble);
+    }
+    if !meant.is_empty() {
+        let names = name_some(&meant);
+        return (reasons::NO_WORKERS, format!("no worker has registered yet; {names} should become one"));
+    }
+    let message = "no worker runs in this namespace; start pods with `dask worker mainstay-scheduler:8786 --name $(POD_NAME)`";
+    (reasons::NO_WORKERS, message.to_owned())
+}
+
+fn no_match(selector: &WorkerSelector, running: usize, pods: &[PodFacts]) -> (&'static str, String) {
+    let shown = show_selector(selector);
+    let matching: Vec<&PodFacts> = pods.iter().filter(|pod| !pod.is_ending && selects(selector, pod)).collect();
+    if let Some(trouble) = describe_trouble(&matching) {
+        return (reasons::WORKER_POD_FAILING, format!("{trouble} (the selector {shown} matches no running worker)"));
+    }
+    if matching.is_empty() {
+        let workers = if running == 1 { "1 worker runs".to_owned() } else { format!("{running} workers run") };
+        return (reasons::NO_MATCHING_WORKER, format!("the selector {shown} matches no pod; {workers}, none of them has it"));
+    }
+    let names = name_some(&matching);
+    let message = format!("the selector {shown} matches {names}, but no worker there has registered");
+    (reasons::NO_MATCHING_WORKER, message)
+}
+
+fn insufficient(unrunnable: &Unrunnable, selector: Option<&WorkerSelector>) -> (&'static str, String) {
+    let among = selector.map(|selector| format!(" that matches {}", show_selector(selector))).unwrap_or_default();
+    let Some((resource, worker, has)) = &unrunnable.nearest else {
+        let message = format!("no worker{among} has the resources {}", unrunnable.resources);
+        return (reasons::INSUFFICIENT_RESOURCES, message);
+    };
+    let needs = unrunnable.resources.get(resource);
+    let nearest = if worker.is_empty() || has.is_zero() {
+        "no worker declares any".to_owned()
+    } else {
+        format!("nearest is {worker} with {resource}: {has}")
+    };
+    (reasons::INSUFFICIENT_RESOURCES, format!("resource {resource}: {needs} — no worker{among} has it; {nearest}"))
+}
+
+/// What keeps the first pod in trouble from running, and how many share its fate.
+fn describe_trouble(pods: &[&PodFacts]) -> Option<String> {
+    let in_trouble = pods.iter().filter(|pod| pod.trouble.is_some()).count();
+    let (pod, trouble) = pods.iter().find_map(|pod| Some((pod, pod.trouble.as_ref()?)))?;
+    let what = match trouble.reason.as_str() {
+        "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => "cannot pull its image",
+        "CrashLoopBackOff" => "crashes again and again",
+        "Unschedulable" => "finds no node",
+        _ => "cannot start",
+    };
+    let others = if in_trouble > 1 { format!(" (and {} more pods)", in_trouble - 1) } else { String::new() };
+    let message = if trouble.message.is_empty() { String::new() } else { format!(": {}", trouble.message) };
+    Some(format!("worker pod {} {what}{others}: {}{message}", pod.name, trouble.reason))
+}
+
+fn name_some(pods: &[&PodFacts]) -> String {
+    let names = pods.iter().take(PODS_SHOWN_MAX).map(|pod| pod.name.as_str()).collect::<Vec<_>>().join(", ");
+    match pods.len() {
+        1 => format!("pod {names}"),
+        count if count <= PODS_SHOWN_MAX => format!("pods {names}"),
+        count => format!("pods {names} and {} more", count - PODS_SHOWN_MAX),
+    }
+}
+
+/// Whether a selector takes a pod; a name may be the pod's or one of its addresses.
+fn selects(selector: &WorkerSelector, pod: &PodFacts) -> bool {
+    let WorkerSelector { match_labels, match_expressions, names } = selector;
+    match_labels.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+        && match_expressions.iter().all(|expression| holds(expression, pod))
+        && (names.is_empty() || names.iter().any(|name| *name == pod.name || pod.ips.contains(name)))
+}
+
+fn holds(expression: &LabelExpression, pod: &PodFacts) -> bool {
+    let LabelExpression { key, operator, values } = expression;
+    let label = pod.labels.get(key);
+    match operator {
+        Operator::In => label.is_some_and(|label| values.contains(label)),
+        Operator::NotIn => label.is_none_or(|label| !values.contains(label)),
+        Operator::Exists => label.is_some(),
+        Operator::DoesNotExist => label.is_none(),
+    }
+}
+
+/// As kubectl writes selectors: `disk=nvme,zone in (a,b),!old`, and the names after it.
+fn show_selector(selector: &WorkerSelector) -> String {
+    let WorkerSelector { match_labels, match_expressions, names } = selector;
+    let mut parts: Vec<String> = match_labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    parts.extend(match_expressions.iter().map(|LabelExpression { key, operator, values }| match operator {
+        Operator::In => format!("{key} in ({})", values.join(",")),
+        Operator::NotIn => format!("{key} notin ({})", values.join(",")),
+        Operator::Exists => key.clone(),
+        Operator::DoesNotExist => format!("!{key}"),
+    }));
+    if !names.is_empty() {
+        const NAMES_SHOWN_MAX: usize = 5;
+        let more = if names.len() > NAMES_SHOWN_MAX { ",…" } else { "" };
+        parts.push(format!("name in ({}{more})", names[..names.len().min(NAMES_SHOWN_MAX)].join(",")));
+    }
+    parts.join(",")
+}
