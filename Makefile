@@ -31,20 +31,42 @@ generate: ## Write crds/ and the chart's copy anew from src/api
 verify: generate ## Fail if what is generated is not what is committed
 	git diff --exit-code -- crds charts/mainstay/files
 
+##@ Test
+
 .PHONY: chart-test
-chart-test: $(BIN)/helm $(PYTHON) ## Test what Helm makes of the chart
+chart-test: helm venv ## Test what Helm makes of the chart
 	$(BIN)/helm lint --quiet charts/mainstay
 	HELM=$(BIN)/helm $(PYTHON) -m pytest -q tests/chart
 
+##@ A Kubernetes to try it on
+
+.PHONY: cluster-up
+cluster-up: ## Bring up a real one-node Kubernetes and print its kubeconfig's path
+	@dev/cluster up
+
+.PHONY: cluster-down
+cluster-down: ## Take it down again; binaries and images are kept
+	@dev/cluster down
+
+.PHONY: cluster-purge
+cluster-purge: ## Take it down and remove its certificates and imported images as well
+	@dev/cluster down --purge
+
+.PHONY: images
+images: ## Make the images of the operator and of a worker, and load them into the cluster if it is up
+	@dev/prepare operator worker
+	@if dev/cluster status > /dev/null 2>&1; then dev/cluster load; fi
+
+##@ Prepare
+
 .PHONY: venv
-venv: $(PYTHON) ## Make the Python of the tests: stock dask and distributed
+venv: ## Make the Python of the tests: stock dask and distributed
+	@dev/prepare venv
 
-# PyYAML comes with dask.
-$(PYTHON): dev/requirements.txt
-	python3 -m venv $(CACHE)/venv
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r dev/requirements.txt
-	touch $@
+.PHONY: helm
+helm: ## Build Helm
+	@dev/prepare helm
 
-$(BIN)/helm: dev/helm/go.mod dev/helm/go.sum
-	mkdir -p $(BIN)
-	cd dev/helm && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o ../../$@ helm.sh/helm/v4/cmd/helm
+.PHONY: flights
+flights: ## Write the flights of the example to .cache/flights
+	@dev/prepare flights
