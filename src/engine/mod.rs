@@ -63,7 +63,7 @@ use requirement_table::RequirementTable;
 use story::Story;
 use task::{Run, TaskId, TaskTable};
 use value_types::TypeTable;
-use worker::{Load, Worker};
+use worker::{Load, Steal, Worker};
 
 /// What can be set on an engine.
 #[derive(Clone, Debug)]
@@ -254,16 +254,17 @@ impl Engine {
         *self.stats.ignored_stimuli.entry(self.handling).or_default() += 1;
     }
 
-    /// Sends what workers have to drop, and holds what their given-up runs may still take.
+    /// Sends what workers have to drop, and asks what became of the given-up runs that took resources.
     fn send_frees(&mut self) {
-        for (key, run, resources) in std::mem::take(&mut self.given_up) {
-            if let Some(worker) = self.workers.get_mut(&run.worker) {
-                worker.linger(key, run.run_id, resources);
-            }
-        }
         for (worker, keys) in std::mem::take(&mut self.frees) {
             if self.workers.contains_key(&worker) {
                 self.out.push(Instruction::FreeKeys { worker, keys });
+            }
+        }
+        for (key, run, resources) in std::mem::take(&mut self.given_up) {
+            if let Some(worker) = self.workers.get_mut(&run.worker) {
+                worker.linger(key.clone(), run.run_id, resources);
+                self.request_steal(run.worker, key, Steal { run_id: run.run_id, thief: None });
             }
         }
     }

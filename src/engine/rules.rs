@@ -113,15 +113,17 @@ impl Engine {
         self.transition(id, TaskState::Released);
     }
 
-    /// Tells the worker of a processing task to drop it. It may be running already, and runs on then without a word:
-    /// what it takes is held until heartbeats show that it is over.
+    /// Tells the worker of a processing task to drop it. It may be running already, and runs on then without a word: what
+    /// it takes is held until the worker has said that it is over.
     pub(super) fn give_up_run(&mut self, id: TaskId) {
         let Some(run) = self.tasks[id].run().copied() else { return };
         let key = self.tasks[id].key.clone();
         let resources = self.requirements.get(run.requirement).resources.clone();
         self.free(run.worker, key.clone());
-        // The transition that follows gives the resources back; the sum never falls in between.
-        self.given_up.push((key, run, resources));
+        if !resources.is_empty() {
+            // Taken again before the next dispatch, so nobody gets them in between.
+            self.given_up.push((key, run, resources));
+        }
     }
 
     /// Has a worker drop what it holds of a key. Sent before any run that the stimulus leads to.

@@ -3,9 +3,11 @@
 //! Two reasons: another worker ran dry while this one has a backlog, or this one takes nothing any more. Either way the
 //! worker is asked first, since only it knows what it has started; once it has given the task up, the task is placed
 //! like any other. A task that was started stays.
+//!
+//! The same question tells what became of a run that was given up: its answer comes after the worker has heard of both.
 
 use crate::dask::TaskKey;
-use crate::engine::task::{TaskId, TaskState};
+use crate::engine::task::{Task, TaskId, TaskState};
 use crate::engine::worker::{Steal, Worker};
 use crate::engine::{Engine, Instruction, Millis, WorkerId};
 
@@ -27,7 +29,7 @@ impl Engine {
             let wanted = self.workers[&thief].profile.nthreads as usize;
             for _ in self.steals_for(thief)..wanted {
                 let Some((victim, task)) = self.worth_stealing(thief) else { break };
-                self.request_steal(victim, task, Some(thief));
+                self.steal(victim, task, Some(thief));
             }
             // What is not worth it now may be when the victim's runs take longer than expected.
             self.balance_at = Some(Millis(self.now.0 + BALANCE_EVERY_MS));
@@ -49,7 +51,7 @@ impl Engine {
         let Some(run) = task.run() else { return false };
         let requirement = self.requirements.get(run.requirement);
         let may_move = !run.executing && !run.seceded && !task.actor && requirement.resources.is_empty() && !requirement.isolated;
-        if !may_move || victim.steals.contains_key(&task.key) || !self.requirements.eligible(task.requirement).contains(&thief) {
+        if !may_move || is_asked_for(victim, task) || !self.requirements.eligible(task.requirement).contains(&thief) {
             return false;
         }
         let waited_us = (self.now.0 - run.since.0) * 1000;
@@ -58,26 +60,32 @@ impl Engine {
     }
 
     fn steals_for(&self, thief: WorkerId) -> usize {
-        self.workers.values().flat_map(|worker| worker.steals.values()).filter(|steal| steal.thief == Some(thief)).count()
+        let steals = self.workers.values().flat_map(|worker| worker.steals.values().flatten());
+        steals.filter(|steal| steal.thief == Some(thief)).count()
     }
 
     /// Asks a worker that starts nothing any more for all that it may not have started.
     pub(super) fn evacuate(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get(&id) else { return };
         let tasks: Vec<TaskId> = worker.processing.iter().copied().collect();
-        for task in tasks {
-            let has_started = self.tasks[task].run().is_none_or(|run| run.executing);
-            if !has_started && !self.tasks[task].actor && !self.workers[&id].steals.contains_key(&self.tasks[task].key) {
-                self.request_steal(id, task, None);
+        for id_of_task in tasks {
+            let task = &self.tasks[id_of_task];
+            let has_started = task.run().is_none_or(|run| run.executing);
+            if !has_started && !task.actor && !is_asked_for(&self.workers[&id], task) {
+                self.steal(id, id_of_task, None);
             }
         }
     }
 
-    fn request_steal(&mut self, victim: WorkerId, id: TaskId, thief: Option<WorkerId>) {
-        let Some(run_id) = self.tasks[id].run().map(|run| run.run_id) else { return };
-        let key = self.tasks[id].key.clone();
+    fn steal(&mut self, victim: WorkerId, id: TaskId, thief: Option<WorkerId>) {
+        if let Some(run_id) = self.tasks[id].run().map(|run| run.run_id) {
+            self.request_steal(victim, self.tasks[id].key.clone(), Steal { run_id, thief });
+        }
+    }
+
+    pub(super) fn request_steal(&mut self, victim: WorkerId, key: TaskKey, steal: Steal) {
         if let Some(worker) = self.workers.get_mut(&victim) {
-            worker.steals.insert(key.clone(), Steal { run_id, thief });
+            worker.steals.entry(key.clone()).or_default().push_back(steal);
             self.out.push(Instruction::StealRequest { worker: victim, key });
         }
     }
@@ -87,13 +95,19 @@ impl Engine {
     /// Source of the states: distributed 2026.8.0, stealing.py: `_WORKER_STATE_CONFIRM` and the sets beside it.
     pub(super) fn on_steal_response(&mut self, worker_id: WorkerId, key: &TaskKey, state: Option<&str>) {
         let Some(worker) = self.workers.get_mut(&worker_id) else { return self.ignore() };
-        let Some(steal) = worker.steals.remove(key) else { return self.ignore() };
+        let Some(steal) = worker.answered_steal(key) else { return self.ignore() };
+        let is_running = matches!(state, Some("executing" | "long-running" | "cancelled" | "resumed"));
+        if is_running {
+            worker.run_goes_on(steal.run_id);
+        } else {
+            worker.run_ended(steal.run_id);
+        }
         let under_way = self.tasks.id(key).filter(|id| {
             let run = self.tasks[*id].run();
             run.is_some_and(|run| run.worker == worker_id && run.run_id == steal.run_id)
         });
-        // The run that was asked for is over or was given up: whatever the answer says is of the past.
-        let Some(id) = under_way else { return self.ignore() };
+        // Otherwise the run was given up or has ended meanwhile, and what it was is settled elsewhere.
+        let Some(id) = under_way else { return };
         match state {
             // The worker has dropped it.
             Some("ready" | "constrained" | "waiting") => self.transition(id, TaskState::Waiting),
@@ -102,14 +116,19 @@ impl Engine {
                 self.free(worker_id, key.clone());
                 self.transition(id, TaskState::Waiting);
             }
-            // It has started, or will soon say how it ended.
-            Some(state) => {
+            // It has started, or has said already how it ended.
+            Some(_) => {
                 if let Some(run) = self.tasks[id].run_mut() {
-                    run.executing |= matches!(state, "executing" | "long-running" | "cancelled" | "resumed");
+                    run.executing |= is_running;
                 }
             }
         }
     }
+}
+
+fn is_asked_for(worker: &Worker, task: &Task) -> bool {
+    let run_id = task.run().map(|run| run.run_id);
+    worker.steals.get(&task.key).is_some_and(|steals| steals.iter().any(|steal| Some(steal.run_id) == run_id))
 }
 
 /// Whether a worker has more runs than threads.

@@ -247,6 +247,7 @@ impl Engine {
             self.requirements.push_ready(requirement, priority, id);
             // The new requirement may have workers where the old one had none, or the reverse.
             self.unsettled.push_back(id);
+            self.changed.extend(&self.tasks[id].member_of);
         }
         self.requirements.release(old_requirement);
     }

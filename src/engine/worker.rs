@@ -1,14 +1,14 @@
 //! One worker's record.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::dask::TaskKey;
 use crate::engine::requirement_table::Requirement;
 use crate::engine::task::TaskId;
 use crate::engine::{Amount, Resources, RunId, WorkerId, WorkerProfile, WorkerStatus};
 
-/// A run that was given up is over when this many heartbeats in a row do not list it: the first may have been
-/// written before the worker even got the task.
+/// A run that was given up is over when this many heartbeats in a row do not list it: the first may be older than the
+/// answer that said it goes on.
 const HEARTBEATS_UNTIL_OVER: u8 = 2;
 
 /// All that is known of a worker.
@@ -34,8 +34,8 @@ pub(super) struct Worker {
     pub(super) used: Resources,
     /// Runs that were given up but may still go on: a worker does not stop what runs, and does not say when it ends.
     pub(super) lingering: Vec<Lingering>,
-    /// Steal requests that the worker has not answered.
-    pub(super) steals: BTreeMap<TaskKey, Steal>,
+    /// Steal requests that the worker has not answered, by key in the order they were sent: so come the answers.
+    pub(super) steals: BTreeMap<TaskKey, VecDeque<Steal>>,
     /// What its process takes, by its own account.
     pub(super) memory: u64,
     /// Where it stands in the index of open workers.
@@ -48,16 +48,18 @@ pub(super) struct Lingering {
     key: TaskKey,
     run_id: RunId,
     pub(super) resources: Resources,
-    /// How many heartbeats in a row did not list it.
+    /// Whether the worker said, after it had been told to drop the run, that the run goes on.
+    goes_on: bool,
+    /// How many heartbeats in a row did not list it since.
     absent: u8,
 }
 
-/// A request to give a task back.
-#[derive(Clone, Copy, Debug)]
+/// A request to give a task back, or to say what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Steal {
     /// An answer about another run of the same key is stale.
     pub(super) run_id: RunId,
-    /// The worker that ran dry; none when the task is to go from here, wherever to.
+    /// The worker that ran dry, if that is the reason.
     pub(super) thief: Option<WorkerId>,
 }
 
@@ -136,25 +138,41 @@ impl Worker {
         }
     }
 
-    /// Keeps holding what a run takes that was given up before it ended.
+    /// Keeps holding what a run takes that was given up before it ended. Somebody has to ask what became of it.
     pub(super) fn linger(&mut self, key: TaskKey, run_id: RunId, resources: Resources) {
-        if !resources.is_empty() {
-            self.take_resources(&resources);
-            self.lingering.push(Lingering { key, run_id, resources, absent: 0 });
-        }
+        self.take_resources(&resources);
+        self.lingering.push(Lingering { key, run_id, resources, goes_on: false, absent: 0 });
     }
 
-    /// The worker said that a run ended.
+    /// The worker said that a run ended, or that it does not know of it.
     pub(super) fn run_ended(&mut self, run_id: RunId) {
         self.settle_lingering(|lingering| lingering.run_id == run_id);
+    }
+
+    /// The worker said that a run goes on although it was told to drop it. Only heartbeats will tell when it ends.
+    pub(super) fn run_goes_on(&mut self, run_id: RunId) {
+        for lingering in self.lingering.iter_mut().filter(|lingering| lingering.run_id == run_id) {
+            lingering.goes_on = true;
+        }
     }
 
     /// Compares the runs that were given up with what the worker says it is running.
     pub(super) fn heard_executing(&mut self, executing: &[TaskKey]) {
         self.settle_lingering(|lingering| {
-            lingering.absent = if executing.contains(&lingering.key) { 0 } else { lingering.absent + 1 };
+            let is_absent = lingering.goes_on && !executing.contains(&lingering.key);
+            lingering.absent = if is_absent { lingering.absent + 1 } else { 0 };
             lingering.absent >= HEARTBEATS_UNTIL_OVER
         });
+    }
+
+    /// The oldest request about a key, now that an answer came.
+    pub(super) fn answered_steal(&mut self, key: &TaskKey) -> Option<Steal> {
+        let pending = self.steals.get_mut(key)?;
+        let steal = pending.pop_front();
+        if pending.is_empty() {
+            self.steals.remove(key);
+        }
+        steal
     }
 
     fn settle_lingering(&mut self, is_over: impl FnMut(&mut Lingering) -> bool) {
