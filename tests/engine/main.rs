@@ -1,5 +1,7 @@
 //! The engine from outside: scenarios (stimuli in, all instructions out, as text) and properties.
 
 mod language;
+mod properties;
 mod scenarios;
 mod show;
+mod simulated_worker;
