@@ -17,6 +17,8 @@ pub mod controller;
 #[cfg(feature = "operator")]
 pub mod local;
 #[cfg(feature = "operator")]
+pub mod operator;
+#[cfg(feature = "operator")]
 pub mod pods;
 #[cfg(feature = "operator")]
 pub mod server;

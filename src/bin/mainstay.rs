@@ -15,6 +15,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the operator in a cluster
+    Operator(mainstay::operator::OperatorArgs),
     /// Run collections on this machine, without Kubernetes
     Local(LocalArgs),
     /// Print the CRDs
@@ -39,6 +41,9 @@ fn report(error: &anyhow::Error) {
 #[expect(clippy::print_stdout, reason = "the CRDs are the command's result")]
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Operator(args) => {
+            runtime()?.block_on(mainstay::operator::run(args))?;
+        }
         Command::Local(args) => {
             mainstay::telemetry::log_to_terminal("warn");
             if runtime()?.block_on(local::run(args))? == Outcome::Failed {

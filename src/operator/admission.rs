@@ -1,0 +1,47 @@
+//! Admits workers that run in pods of the namespace.
+
+use std::net::IpAddr;
+use std::sync::PoisonError;
+
+use crate::api::labels;
+use crate::engine::{Amount, Resources};
+use crate::pods::{PodFacts, SharedIndex};
+use crate::server::{Admission, Facts, Verdict};
+
+/// The value of the role label for workers that only build.
+const BUILDER_ROLE: &str = "builder";
+/// How the names of workers begin that only build.
+const BUILDER_PREFIX: &str = "builder";
+
+/// Judges the workers of one namespace by its pods.
+#[derive(Debug)]
+pub(crate) struct PodAdmission {
+    pub(crate) namespace: String,
+    pub(crate) index: SharedIndex,
+}
+
+impl Admission for PodAdmission {
+    fn admit(&self, name: &str, host: IpAddr) -> Verdict {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        match index.find(&self.namespace, name, &host.to_string()) {
+            Ok(pod) => Verdict::Admitted(facts(name, pod)),
+            // The watch may be behind the worker.
+            Err(mismatch) => Verdict::NotYet(mismatch.to_string()),
+        }
+    }
+
+    fn is_ending(&self, pod: &str) -> bool {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.get(&self.namespace, pod).is_none_or(|pod| pod.is_ending)
+    }
+}
+
+fn facts(name: &str, pod: &PodFacts) -> Facts {
+    let amounts = pod.resources.iter().filter_map(|(name, amount)| Some((name.clone(), Amount::from_f64(*amount).ok()?)));
+    Facts {
+        pod: Some(pod.name.clone()),
+        labels: pod.labels.clone(),
+        resources: Resources(amounts.collect()),
+        builder: pod.labels.get(labels::ROLE).is_some_and(|role| role == BUILDER_ROLE) || name.starts_with(BUILDER_PREFIX),
+    }
+}

@@ -1,0 +1,81 @@
+//! The controller with its servers, in a cluster: wires everything together.
+
+mod admission;
+mod args;
+mod namespaces;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, Result};
+use kube::Client;
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::info;
+
+pub use args::OperatorArgs;
+
+use crate::controller::{self, Changes, Servers};
+use crate::operator::namespaces::Namespaces;
+use crate::pods::{self, SharedIndex};
+use crate::telemetry::{self, Health};
+
+/// Runs the operator until it is told to end.
+///
+/// # Errors
+/// When there is no cluster to talk to, a port is taken, or a part of it ends by itself.
+pub async fn run(args: OperatorArgs) -> Result<()> {
+    telemetry::log_to_stdout(args.log_format, &args.log_level);
+    let client = Client::try_default().await.context("failed to find a cluster: no kubeconfig, and not in a pod")?;
+    let kubernetes = client.apiserver_version().await.context("failed to reach the API server")?;
+    info!(version = env!("CARGO_PKG_VERSION"), kubernetes = %kubernetes.git_version, "starting");
+
+    let health = Arc::new(Health::default());
+    let registry = Arc::new(Mutex::new(Registry::default()));
+    let http = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), args.http_port);
+    let serving_http = telemetry::serve(http, Arc::clone(&health), registry);
+
+    let index = SharedIndex::default();
+    let servers = Servers::default();
+    let (pods_changed, pod_changes) = mpsc::unbounded_channel();
+    let _watches = watch_pods(&client, &args.namespaces, &index, &pods_changed);
+    let (reports, reported) = mpsc::unbounded_channel();
+    let (changed, namespaces) = mpsc::unbounded_channel();
+    let context = Arc::new(controller::Context::new(client.clone(), args.pod_name.clone(), servers.clone(), Arc::clone(&index)));
+    let controlling = controller::run(context, args.namespaces.clone(), Changes { reports: reported, namespaces });
+    let serving = Namespaces { client, args, index, servers, reports, changed }.run(pod_changes);
+    health.set_ready();
+
+    tokio::select! {
+        result = serving => result,
+        () = controlling => anyhow::bail!("the controller has ended by itself"),
+        result = serving_http => result.with_context(|| format!("failed to serve HTTP on {http}")),
+        result = told_to_end() => {
+            info!("ending");
+            result
+        }
+    }
+}
+
+/// Watches pods; ends with the set that it returns.
+fn watch_pods(
+    client: &Client,
+    namespaces: &[String],
+    index: &SharedIndex,
+    changed: &mpsc::UnboundedSender<String>,
+) -> JoinSet<()> {
+    let all = namespaces.is_empty().then_some(None);
+    let scopes = namespaces.iter().cloned().map(Some).chain(all);
+    scopes.map(|scope| pods::watch::run(client.clone(), scope, Arc::clone(index), changed.clone())).collect()
+}
+
+async fn told_to_end() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
