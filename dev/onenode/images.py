@@ -16,7 +16,7 @@ from .process import Failure, locked, run, say
 NOT_ROOT = "65532:65532"
 OPERATOR_IMAGE = "mainstay.dev/operator:dev"
 WORKER_IMAGE = "mainstay.dev/worker:dev"
-RECIPES = [Path(__file__), Path(__file__).with_name("oci.py")]
+PACKER = Path(__file__).with_name("oci.py")
 
 
 class Image:
@@ -35,8 +35,9 @@ class Image:
     def digest(self):
         return json.loads(self.note.read_text())["digest"]
 
-    def make(self, inputs, recipe, config):
-        """Makes the image unless it was made from the same inputs. `recipe` fills a folder and returns the layers."""
+    def make(self, sources, recipe, config):
+        """Makes the image unless it was made from the same sources. `recipe` fills a folder and returns the layers."""
+        inputs = digest_of([*sources, PACKER], config)
         with locked(CACHE_LOCK):
             if self.is_made_from(inputs):
                 return self
@@ -73,7 +74,7 @@ def pause():
         run("gcc", "-static", "-Os", "-s", "-o", emptied(folder) / "pause", source)
         return [folder]
 
-    return Image(node.PAUSE_IMAGE).make(digest_of([source, *RECIPES]), recipe, {
+    return Image(node.PAUSE_IMAGE).make([source], recipe, {
         "Entrypoint": ["/pause"], "User": NOT_ROOT})
 
 
@@ -88,7 +89,7 @@ def operator():
         (folder / "tmp").chmod(0o1777)
         return [folder]
 
-    return Image(OPERATOR_IMAGE).make(digest_of([binary, *RECIPES]), recipe, {
+    return Image(OPERATOR_IMAGE).make([binary], recipe, {
         "Entrypoint": ["/mainstay"], "User": NOT_ROOT})
 
 
@@ -109,8 +110,7 @@ def build_operator():
 def worker():
     """Debian's Python with stock dask, and the flights in a layer of their own."""
     requirements = DEV / "images" / "worker-requirements.txt"
-    recipes = [*RECIPES, Path(worker_image.__file__), requirements, DEV / "requirements.txt", DEV / "flights.py"]
-    python = run(worker_image.PYTHON, "--version").strip()
+    sources = [Path(worker_image.__file__), requirements, DEV / "flights.py", worker_image.PYTHON]
 
     def recipe(folder):
         environment = venv()
@@ -119,7 +119,7 @@ def worker():
         shutil.copytree(flights(), folder / "data" / "data" / "flights")
         return [folder / "python", folder / "data"]
 
-    return Image(WORKER_IMAGE).make(digest_of(recipes, python), recipe, {
+    return Image(WORKER_IMAGE).make(sources, recipe, {
         "Cmd": ["python3"], "User": NOT_ROOT, "WorkingDir": "/tmp",
         "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "PYTHONUNBUFFERED=1"]})
 
