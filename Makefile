@@ -33,12 +33,38 @@ verify: generate ## Fail if what is generated is not what is committed
 
 ##@ Test
 
+# All suites, those that need least first. Each is a target of its own.
+SUITES := check builder-test chart-test
+
+.PHONY: test
+test: ## Run every test, and bring up what they need; ends with the sum
+	@dev/run-tests $(SUITES)
+
+.PHONY: check
+check: ## Run what needs no cluster: format, lints, unit tests, scenarios, laws
+	$(CARGO) fmt --check
+	$(CARGO) clippy --quiet --all-targets -- -D warnings
+	$(CARGO) clippy --quiet --all-targets --no-default-features -- -D warnings
+	$(CARGO) test --quiet
+
+.PHONY: builder-test
+builder-test: venv ## Test how sources become graphs, on stock workers
+	$(PYTHON) -m pytest -q tests/builder
+
 .PHONY: chart-test
 chart-test: helm venv ## Test what Helm makes of the chart
 	$(BIN)/helm lint --quiet charts/mainstay
 	HELM=$(BIN)/helm $(PYTHON) -m pytest -q tests/chart
 
-##@ A Kubernetes to try it on
+##@ Try it
+
+.PHONY: demo
+demo: ## Show all of it: a Kubernetes, Mainstay, workers, a collection, a Client (or in the cluster of DEMO_KUBECONFIG)
+	@dev/demo.py up
+
+.PHONY: demo-down
+demo-down: ## Remove all that the demo made
+	@dev/demo.py down
 
 .PHONY: cluster-up
 cluster-up: ## Bring up a real one-node Kubernetes and print its kubeconfig's path
@@ -67,6 +93,6 @@ venv: ## Make the Python of the tests: stock dask and distributed
 helm: ## Build Helm
 	@dev/prepare helm
 
-.PHONY: flights
-flights: ## Write the flights of the example to .cache/flights
+.PHONY: data
+data: ## Write the flights of the examples to .cache/flights
 	@dev/prepare flights
