@@ -11,7 +11,7 @@ from . import control_plane, images, namespaces, node
 from .build import KUBERNETES_BINARY, NODE_BINARIES, NODE_PACKAGES, build, install_packages
 from .certificates import make_certificates, write_kubeconfig
 from .layout import BIN, NODE_NAME
-from .process import Failure, await_condition, locked, process_of, run, running, say, stop
+from .process import Failure, await_condition, forget_ended, locked, process_of, run, running, say, stop
 
 USERS_INSIDE = ["controller-manager", "scheduler", "proxy", "kubelet", "coredns"]
 
@@ -36,6 +36,7 @@ def up(layout):
         if not running(layout):
             clean(layout)  # what a crash or a restart of the machine left
             layout.forget_taken_ports()
+        forget_ended(layout)
         make_certificates(layout)
         write_kubeconfig(layout, layout.kubeconfig, "admin", f"https://127.0.0.1:{layout.port('api-server')}")
         if layout.api_only:

@@ -107,6 +107,13 @@ def running(layout):
     return sorted(path.name for path in layout.pids.iterdir() if process_of(layout, path.name))
 
 
+def forget_ended(layout):
+    """Drops what is noted of daemons that have ended, so that only an end from here on is a failure."""
+    for path in layout.pids.iterdir() if layout.pids.is_dir() else ():
+        if not process_of(layout, path.name):
+            path.unlink()
+
+
 def await_condition(layout, what, condition, seconds=60):
     """Waits for the condition; gives up early, and shows why, when a daemon has ended."""
     deadline = time.monotonic() + seconds
