@@ -77,7 +77,7 @@ impl Engine {
             let message = format!("the graph has a cycle: {}", describe(&self.tasks, &cycle));
             refused = ids.iter().map(|id| (*id, message.clone())).collect();
         } else if !without_room.is_empty() {
-            let message = format!("more than {} tasks: the graph does not fit", self.config.tasks_max);
+            let message = self.why_no_room();
             refused = ids.iter().map(|id| (*id, message.clone())).collect();
         }
         for (id, message) in refused {
@@ -99,7 +99,15 @@ impl Engine {
             }
             return Some((id, !is_known));
         }
-        (self.tasks.len() < self.config.tasks_max).then(|| (self.insert_record(key, owner), true))
+        self.has_room().then(|| (self.insert_record(key, owner), true))
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.tasks.len() < self.config.tasks_max
+    }
+
+    pub(super) fn why_no_room(&self) -> String {
+        format!("the graph does not fit: there would be more than {} tasks", self.config.tasks_max)
     }
 
     /// The record of a key that is part of no graph: if nobody knows it, one that failed.
@@ -113,8 +121,7 @@ impl Engine {
 
     /// The record of a key whose data a Client brings itself. None when there is no room for more.
     pub(super) fn record_scattered(&mut self, key: &TaskKey, client: ClientId) -> Option<TaskId> {
-        let has_room = self.tasks.len() < self.config.tasks_max;
-        self.tasks.id(key).or_else(|| has_room.then(|| self.insert_record(key, Owner::Client(client))))
+        self.tasks.id(key).or_else(|| self.has_room().then(|| self.insert_record(key, Owner::Client(client))))
     }
 
     fn insert_record(&mut self, key: &TaskKey, owner: Owner) -> TaskId {

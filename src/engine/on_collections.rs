@@ -67,7 +67,7 @@ impl Engine {
         for (name, keys) in outputs {
             let mut ids = Vec::with_capacity(keys.len());
             for key in keys {
-                let message = format!("output `{name}` is made of `{key}`, which is not in the graph");
+                let message = self.why_no_output(&name, &key);
                 let task = self.record_or_refuse(&key, owner, &message);
                 self.join_collection(task, id);
                 members.insert(task);
@@ -77,6 +77,14 @@ impl Engine {
             wanted.push(Output { name, keys: ids });
         }
         wanted
+    }
+
+    fn why_no_output(&self, name: &str, key: &TaskKey) -> String {
+        if self.has_room() {
+            format!("output `{name}` is made of `{key}`, which is not in the graph")
+        } else {
+            self.why_no_room()
+        }
     }
 
     pub(super) fn on_collection_changed(&mut self, id: CollectionId, requirements: Requirements) {

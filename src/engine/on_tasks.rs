@@ -117,6 +117,10 @@ impl Engine {
     pub(super) fn on_release_worker_data(&mut self, worker: WorkerId, key: &TaskKey) {
         let Some(id) = self.tasks.id(key) else { return };
         if self.tasks[id].holders().contains(&worker) {
+            if self.tasks[id].run_spec.is_none() {
+                // Scattered data comes by another connection: this may be the echo of an earlier free that it overtook.
+                self.free(worker, key.clone());
+            }
             self.drop_replica(id, worker);
             self.replica_was_dropped(id, worker);
         }

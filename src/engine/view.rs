@@ -46,7 +46,7 @@ impl Engine {
             retries: RetrySummary {
                 limit: collection.requirements.retries,
                 used: collection.retries_used,
-                exhausted: collection.failed.len() as u64,
+                exhausted: self.runs_exhausted(collection),
                 worker_lost: collection.worker_lost,
             },
             user_priority: collection.requirements.priority,
@@ -63,6 +63,12 @@ impl Engine {
             unrunnable: self.summarise_unrunnable(id),
             losses: collection.losses,
         })
+    }
+
+    /// How many tasks failed by running, and not because they were refused.
+    fn runs_exhausted(&self, collection: &Collection) -> u64 {
+        let faults = collection.failed.iter().filter_map(|id| self.tasks[*id].blame());
+        faults.filter(|blame| blame.fault().attempts > 0).count() as u64
     }
 
     fn summarise_output(&self, name: &str, keys: &[TaskId]) -> OutputSummary {
