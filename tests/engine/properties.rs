@@ -121,7 +121,7 @@ impl World {
         match instruction {
             Instruction::ComputeTask { worker, task } => {
                 let worker = self.workers.get_mut(worker).expect("tasks go to connected workers");
-                assert_eq!(worker.profile.resources.covers(&task.resources), true);
+                assert!(worker.profile.resources.covers(&task.resources));
                 assert!(task.dependencies.iter().all(|(_, _, holders)| !holders.is_empty()), "each input has a holder");
                 worker.inbox.push_back(instruction.clone());
             }

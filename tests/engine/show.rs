@@ -137,7 +137,7 @@ pub(crate) fn show_summary(engine: &Engine, collection: CollectionId) -> Vec<Str
             tasks.erred
         ),
         format!(
-            "retries {} of {} used, {} exhausted, {} workers lost, {} losses",
+            "retries {} of {} used, {} exhausted, {} repeated for lost workers, {} outputs lost",
             retries.used, retries.limit, retries.exhausted, retries.worker_lost, summary.losses
         ),
         format!("priority {user_priority} generation {generation}, {nbytes}B"),
