@@ -3,12 +3,12 @@ What the operator may do in a namespace that it serves: the rules of the Cluster
 of `watch.namespaces`. Each line names the code that needs it.
 */}}
 {{- define "mainstay.rules" -}}
-# src/operator watches the collections; src/controller reads them again before it acts.
-# `patch` is for the finalizer alone: the controller never writes a spec.
+# src/controller/run.rs watches the collections.
+# src/controller/finalizer.rs patches the finalizer, and nothing else of an object: its spec is its user's.
 - apiGroups: [mainstay.dev]
   resources: [persistedcollections]
-  verbs: [get, list, watch, patch]
-# src/controller/status.rs applies the status.
+  verbs: [list, watch, patch]
+# src/controller/status/write.rs applies the status.
 - apiGroups: [mainstay.dev]
   resources: [persistedcollections/status]
   verbs: [patch]
@@ -16,18 +16,18 @@ of `watch.namespaces`. Each line names the code that needs it.
 - apiGroups: [""]
   resources: [configmaps, secrets]
   verbs: [get]
-# src/pods matches workers to their pods, from a watch.
+# src/pods/watch.rs matches workers to their pods, and sees why a pod does not become one.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
-# src/operator keeps the Service `mainstay-scheduler` of a served namespace, and the EndpointSlice that points it at
-# the operator pod; both go when the namespace is no longer served.
+  verbs: [list, watch]
+# src/controller/endpoint.rs applies the Service `mainstay-scheduler` of a served namespace, and the EndpointSlice that
+# points it at the operator pod. What does not exist yet takes `create`.
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, create, patch, delete]
+  verbs: [create, patch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
-  verbs: [get, create, patch, delete]
+  verbs: [create, patch]
 # src/controller/events.rs tells people what happened; `patch` counts a repeated Event up.
 - apiGroups: [events.k8s.io]
   resources: [events]
