@@ -106,17 +106,6 @@ def test_graphs_beyond_the_limits(builder):
     assert error(builder, source, limits={"bytes": 1000})["kind"] == "TooLarge"
 
 
-def test_a_peer_to_peer_shuffle_names_the_setting(builder):
-    source = """
-import dask, dask.dataframe as dd, pandas as pd
-frame = dd.from_pandas(pd.DataFrame({"a": range(10)}), npartitions=3)
-with dask.config.set({"dataframe.shuffle.method": "p2p"}):
-    x = frame.shuffle("a", shuffle_method="p2p")
-"""
-    found = error(builder, source)
-    assert found["kind"] == "Unsupported" and "dataframe.shuffle.method" in found["message"]
-
-
 def test_long_texts_are_cut(builder):
     found = error(builder, "raise ValueError('x' * 1_000_000)")
     assert len(found["message"]) <= 2_000 and len(found["traceback"]) <= 16_000

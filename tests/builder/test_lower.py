@@ -136,14 +136,50 @@ def test_a_graph_that_the_worker_cannot_read(builder):
     assert isinstance(pickle.loads(found["exception"]), RuntimeError)
 
 
-def test_peer_to_peer_shuffles_name_the_setting(builder, client, submitted, monkeypatch):
-    frame = dd.from_pandas(pd.DataFrame({"a": range(10), "b": range(10)}), npartitions=3)
-    with dask.config.set({"dataframe.shuffle.method": "p2p"}):
-        future = client.persist(frame.shuffle("a"))
-    request = submitted.request()
-    monkeypatch.undo()
-    found = builder.ask("lower", request)["error"]
-    assert found["kind"] == "Unsupported"
-    assert "dataframe.shuffle.method" in found["message"]
-    assert "dataframe.shuffle.method" in str(pickle.loads(found["exception"]))
+FRAME = pd.DataFrame({"a": [3, 1, 2, 0, 5, 4] * 20, "b": range(120), "c": ["x", "y", None] * 40})
+FRAME["d"] = FRAME.c.astype("category")
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda frame: frame.shuffle("a"),
+        lambda frame: frame.shuffle("a").partitions[1],
+        lambda frame: frame.set_index("b", npartitions=3),
+        lambda frame: frame.sort_values("a"),
+        lambda frame: frame.groupby(["a", "c"]).agg(n=("b", "count"), top=("b", "max")),
+        lambda frame: frame.groupby("a").apply(lambda rows: rows.b.sum(), meta=(None, "i8")),
+        lambda frame: frame.merge(frame[["a", "b"]], on="a", suffixes=("_l", "_r")),
+        lambda frame: frame.merge(frame.assign(e=1)[["b", "e"]], on="b", how="outer"),
+        lambda frame: frame.drop_duplicates(["a", "c"], split_out=3),
+        lambda frame: frame.c.value_counts(split_out=2),
+    ],
+)
+def test_peer_to_peer_shuffles_run_as_tasks(builder, client, submitted, monkeypatch, operation):
+    with dask.config.set({"dataframe.shuffle.method": "tasks", "scheduler": "sync"}):
+        expected = operation(dd.from_pandas(FRAME, npartitions=4)).compute()
+    with dask.config.set({"dataframe.shuffle.method": "p2p", "scheduler": "sync"}):
+        collection = operation(dd.from_pandas(FRAME, npartitions=4))
+        future = client.persist(collection, retries=3)
+    document, results = lower_and_run(builder, submitted.request(), monkeypatch)
+    found = pd.concat([results[key] for key in sorted(results) if len(results[key])])
+    assert found.dtypes.equals(expected.dtypes) if found.ndim == 2 else found.dtype == expected.dtype
+    pd.testing.assert_frame_equal(tidy(found), tidy(expected), check_dtype=False)
+    assert all(task[4] is not None for task in document["tasks"])
+    del future
+
+
+def tidy(frame):
+    """The same rows in the same order, whatever order they came in."""
+    frame = frame.reset_index().astype(str)
+    return frame.sort_values(list(frame.columns)).reset_index(drop=True)
+
+
+@pytest.mark.parametrize("optimize", [True, False])
+def test_peer_to_peer_rechunks_run_as_tasks(builder, client, submitted, monkeypatch, optimize):
+    numbers = np.arange(400).reshape(20, 20)
+    array = (da.from_array(numbers, chunks=(20, 3)) + 1).rechunk((4, 7), method="p2p") * 2
+    future = client.compute(array, optimize_graph=optimize)
+    document, results = lower_and_run(builder, submitted.request(), monkeypatch)
+    np.testing.assert_array_equal(list(results.values())[0], (numbers + 1) * 2)
     del future
