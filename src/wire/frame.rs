@@ -78,7 +78,7 @@ struct Partial {
     lengths: Vec<usize>,
     /// The frames that are complete: the first ones of `lengths`.
     frames: Vec<Bytes>,
-    /// How many bytes `frames` hold.
+    /// How many bytes of the message were taken from the buffer.
     taken: usize,
 }
 
@@ -129,7 +129,8 @@ impl FrameDecoder {
                     }
                     let lengths = std::mem::take(&mut prelude.lengths);
                     let frames = Vec::with_capacity(lengths.len());
-                    self.state = State::Frames(Partial { lengths, frames, taken: 0 });
+                    let taken = (2 + lengths.len()) * WORD;
+                    self.state = State::Frames(Partial { lengths, frames, taken });
                 }
                 State::Frames(partial) => {
                     if !partial.read(&mut self.buffer) {

@@ -10,6 +10,7 @@
 
 pub mod document;
 pub mod encode;
+mod fields;
 pub mod frame;
 pub mod handshake;
 pub mod limits;

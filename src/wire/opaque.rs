@@ -4,6 +4,8 @@
 //!
 //! Source: distributed 2026.8.0, protocol/core.py: `dumps`, `loads`; protocol/serialize.py: `serialize`, `ToPickle`.
 
+use std::fmt;
+
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
@@ -14,7 +16,7 @@ use super::msgpack::{Reader, Token};
 use crate::dask::Serialized;
 
 /// A value that its reader unpickles at once (`ToPickle`), passed on as it came.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Pickled {
     /// The header map, still in msgpack; holds the pickle itself.
     pub header: Bytes,
@@ -55,6 +57,13 @@ impl Pickled {
     }
 }
 
+impl fmt::Debug for Pickled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nbytes = self.header.len() + self.buffers.iter().map(Bytes::len).sum::<usize>();
+        write!(f, "Pickled({} buffers, {nbytes} B)", self.buffers.len())
+    }
+}
+
 /// The header of a [`Pickled`] without buffers, up to the pickle.
 pub(super) fn write_pickled_head(buffer: &mut Vec<u8>, pickle_length: usize) {
     buffer.push(0x83);
@@ -70,7 +79,7 @@ pub(super) const PICKLED_TAIL: &[u8] = b"\xabcompression\x90\xaenum-sub-frames\x
 pub fn plain_bytes(bytes: Bytes) -> Serialized {
     Serialized {
         header: Bytes::from_static(
-            b"\x85\xaaserializer\xa4dask\xa4type\xa5bytes\xaasub-header\x80\xafcompression\x91\xc0\xaenum-sub-frames\x01",
+            b"\x85\xaaserializer\xa4dask\xa4type\xa5bytes\xaasub-header\x80\xabcompression\x91\xc0\xaenum-sub-frames\x01",
         ),
         frames: vec![bytes],
     }
@@ -172,7 +181,32 @@ impl Message {
         Ok(Pickled { header, buffers })
     }
 
+    /// Fails when the document refers to frames that are not there, or to the same ones twice: no peer does, and a
+    /// small document could make a large value so. The document itself was checked before.
+    pub(super) fn check_references(&self) -> Result<(), DocumentError> {
+        let mut left = self.frames.len().saturating_sub(1);
+        let mut reader = Reader::new(self.document());
+        while reader.remaining() > 0 {
+            if reader.token()? != Token::Map(1) {
+                continue;
+            }
+            let mut entry = reader;
+            let Token::Text("__Serialized__" | "__Pickled__") = entry.token()? else { continue };
+            if let Token::Integer(frame @ 1..) = entry.token()? {
+                let (_, frames) = self.parts(frame)?;
+                left = left.checked_sub(1 + frames.len()).ok_or(DocumentError::SharedFrames)?;
+            }
+        }
+        Ok(())
+    }
+
     fn opaque(&self, frame: i64) -> Result<(Bytes, Vec<Bytes>), DocumentError> {
+        let (header, frames) = self.parts(frame)?;
+        Ok((kept(header), frames.iter().map(kept).collect()))
+    }
+
+    /// A value's header and frames.
+    fn parts(&self, frame: i64) -> Result<(&Bytes, &[Bytes]), DocumentError> {
         let error = || DocumentError::NoSuchFrame { frame, frames: self.frames.len() };
         let start = usize::try_from(frame).map_err(|_| error())?;
         let header = self.frames.get(start).ok_or_else(error)?;
@@ -180,7 +214,6 @@ impl Message {
             return Err(DocumentError::OpaqueHeader { frame });
         };
         let end = usize::try_from(count).ok().and_then(|count| (start + 1).checked_add(count)).ok_or_else(error)?;
-        let frames = self.frames.get(start + 1..end).ok_or_else(error)?;
-        Ok((kept(header), frames.iter().map(kept).collect()))
+        Ok((header, self.frames.get(start + 1..end).ok_or_else(error)?))
     }
 }

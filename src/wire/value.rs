@@ -3,6 +3,8 @@
 //! For what has no type of its own: answers, metadata, the values of Variables and Queues. What stands in other frames
 //! is resolved while reading and numbered anew while writing, so a value can move from one message to another.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::document::{DocumentError, Place};
@@ -16,7 +18,7 @@ use crate::dask::{Serialized, TaskKey};
 /// A value. Keys of maps may be anything, as in Python.
 ///
 /// Integers above `i64::MAX` are `Unsigned`, all others `Integer`; a 32-bit float is read as a 64-bit one.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Value {
     Nil,
     Boolean(bool),
@@ -188,6 +190,26 @@ fn resolve(message: &Message, mut entries: Vec<(Value, Value)>) -> Result<Value,
         _ => {}
     }
     Ok(Value::Map(entries))
+}
+
+/// As Python would show it, near enough.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nil => f.write_str("nil"),
+            Self::Boolean(boolean) => boolean.fmt(f),
+            Self::Integer(integer) => integer.fmt(f),
+            Self::Unsigned(integer) => integer.fmt(f),
+            Self::Float(float) => float.fmt(f),
+            Self::Text(text) => text.fmt(f),
+            Self::Binary(binary) => binary.fmt(f),
+            Self::Array(elements) => f.debug_list().entries(elements).finish(),
+            Self::Map(entries) => f.debug_map().entries(entries.iter().map(|(key, value)| (key, value))).finish(),
+            Self::Set(elements) => f.debug_set().entries(elements).finish(),
+            Self::Serialized(serialized) => serialized.fmt(f),
+            Self::Pickled(pickled) => pickled.fmt(f),
+        }
+    }
 }
 
 impl From<bool> for Value {

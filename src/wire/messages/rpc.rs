@@ -8,13 +8,114 @@
 use bytes::Bytes;
 
 use crate::dask::{ClientName, TaskKey, WorkerAddress};
-use crate::wire::document::{DocumentError, Entries, Fields, Place};
+use crate::wire::document::{DocumentError, Fields, Place};
 use crate::wire::encode::{Encode, Encoder};
+use crate::wire::fields::Entries;
 use crate::wire::frame::Message;
 use crate::wire::pickle::Object;
 use crate::wire::release::{Release, ReleaseError};
 use crate::wire::text::exception_text;
 use crate::wire::value::Value;
+
+/// What workers, nannies and Clients of the supported releases may ask. Other ops are answered with nil, as stock does.
+pub const OPS: &[&str] = &[
+    // Joining and leaving.
+    "register-worker",
+    "register-client",
+    "register_nanny",
+    "unregister",
+    "heartbeat_worker",
+    "set_resources",
+    "retire_workers",
+    "terminate",
+    "identity",
+    "versions",
+    // Keys and data.
+    "who_has",
+    "has_what",
+    "ncores",
+    "ncores_running",
+    "nbytes",
+    "processing",
+    "gather",
+    "scatter",
+    "update_data",
+    "retry",
+    "replicate",
+    "rebalance",
+    "restart",
+    "restart_workers",
+    "publish_put",
+    "publish_get",
+    "publish_list",
+    "publish_delete",
+    // Talking to workers through us.
+    "broadcast",
+    "proxy",
+    "run_function",
+    "register_worker_plugin",
+    "unregister_worker_plugin",
+    "register_nanny_plugin",
+    "unregister_nanny_plugin",
+    "register_scheduler_plugin",
+    "unregister_scheduler_plugin",
+    // Metadata and events.
+    "get_metadata",
+    "set_metadata",
+    "start_task_metadata",
+    "stop_task_metadata",
+    "log_event",
+    "events",
+    // Diagnostics.
+    "adaptive_target",
+    "amm_handler",
+    "benchmark_hardware",
+    "call_stack",
+    "dump_cluster_state_to_url",
+    "feed",
+    "get_cluster_state",
+    "get_error_cause",
+    "get_logs",
+    "get_runspec",
+    "get_story",
+    "get_task_prefix_states",
+    "get_task_status",
+    "get_task_stream",
+    "get_task_stream_index",
+    "logs",
+    "memory_sampler_start",
+    "memory_sampler_stop",
+    "performance_report",
+    "profile",
+    "set_restrictions",
+    "subscribe_worker_status",
+    "worker_logs",
+    "workers_to_close",
+    // Coordination.
+    "event_clear",
+    "event_is_set",
+    "event_set",
+    "event_wait",
+    "multi_lock_acquire",
+    "multi_lock_release",
+    "queue_create",
+    "queue_get",
+    "queue_put",
+    "queue_qsize",
+    "semaphore_acquire",
+    "semaphore_close",
+    "semaphore_refresh_leases",
+    "semaphore_register",
+    "semaphore_release",
+    "semaphore_value",
+    "variable_get",
+    "variable_set",
+    // P2P shuffles.
+    "shuffle_barrier",
+    "shuffle_get",
+    "shuffle_get_or_create",
+    "shuffle_restrict_task",
+];
 
 /// What a peer asks, or the registration with which it begins a stream.
 #[derive(Clone, Debug)]
