@@ -4,6 +4,7 @@
 
 pub mod from_client;
 pub mod from_worker;
+mod mirror;
 pub mod rpc;
 pub mod to_client;
 pub mod to_worker;

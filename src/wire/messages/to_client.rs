@@ -141,7 +141,7 @@ impl Encode for ToClient {
             Self::AdjustHeartbeatInterval { interval } => {
                 head(encoder, op, 1);
                 encoder.text("interval");
-                encoder.number(*interval);
+                encoder.float(*interval);
             }
             Self::Restart | Self::StreamClosed => head(encoder, op, 0),
             Self::Error { exception } => {

@@ -48,7 +48,7 @@ pub enum ToWorker {
         stimulus_id: String,
     },
     WorkerStatusChange {
-        status: &'static str,
+        status: String,
         stimulus_id: String,
     },
     /// Exit; `nanny` says whether the nanny exits too.
@@ -200,7 +200,11 @@ impl Encode for ComputeTask {
         encoder.text("run_spec");
         encoder.run_spec(&self.run_spec);
         encoder.text("resource_restrictions");
-        encoder.map(self.resource_restrictions.len());
+        if self.resource_restrictions.is_empty() {
+            encoder.nil();
+        } else {
+            encoder.map(self.resource_restrictions.len());
+        }
         for (name, amount) in &self.resource_restrictions {
             encoder.text(name);
             encoder.number(*amount);
