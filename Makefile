@@ -27,6 +27,11 @@ build: ## Build the `mainstay` command
 generate: ## Write crds/ and the chart's copy anew from src/api
 	UPDATE_EXPECT=1 $(CARGO) test --quiet --lib api::schema
 
+.PHONY: captures
+captures: venv ## Record anew what stock Dask peers say, and the texts of it
+	$(PYTHON) dev/capture.py tests/wire/captures
+	UPDATE_EXPECT=1 $(CARGO) test --quiet --no-default-features --test wire captures
+
 .PHONY: verify
 verify: generate ## Fail if what is generated is not what is committed
 	git diff --exit-code -- crds charts/mainstay/files
