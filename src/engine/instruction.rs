@@ -25,10 +25,11 @@ pub enum Instruction {
         worker: WorkerId,
         keys: Vec<TaskKey>,
     },
-    /// Give back a task that has not started.
+    /// Give back a run that has not started, or say what became of it. The answer has to name the run.
     StealRequest {
         worker: WorkerId,
         key: TaskKey,
+        run_id: RunId,
     },
     RefreshWhoHas {
         worker: WorkerId,
@@ -40,6 +41,7 @@ pub enum Instruction {
         gone: WorkerAddress,
     },
 
+    /// `type_pickle` is empty when the type is not known.
     KeyInMemory {
         client: ClientId,
         key: TaskKey,

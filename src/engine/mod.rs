@@ -20,6 +20,7 @@
 mod collection;
 mod cycle;
 mod dispatch;
+mod draining;
 mod graph;
 mod instruction;
 mod intake;
@@ -63,7 +64,7 @@ use requirement_table::RequirementTable;
 use story::Story;
 use task::{Run, TaskId, TaskTable};
 use value_types::TypeTable;
-use worker::{Load, Steal, Worker};
+use worker::{Load, Worker};
 
 /// What can be set on an engine.
 #[derive(Clone, Debug)]
@@ -224,7 +225,9 @@ impl Engine {
             Stimulus::ReleaseWorkerData { worker, key } => self.on_release_worker_data(worker, &key),
             Stimulus::AddKeys { worker, keys } => self.on_add_keys(worker, keys),
             Stimulus::RequestRefreshWhoHas { worker, keys } => self.on_request_refresh_who_has(worker, keys),
-            Stimulus::StealResponse { worker, key, state } => self.on_steal_response(worker, &key, state.as_deref()),
+            Stimulus::StealResponse { worker, key, run_id, state } => {
+                self.on_steal_response(worker, &key, run_id, state.as_deref());
+            }
 
             Stimulus::CollectionBuilt { collection, graph, outputs, requirements } => {
                 self.on_collection_built(collection, graph, outputs, requirements);
@@ -264,7 +267,7 @@ impl Engine {
         for (key, run, resources) in std::mem::take(&mut self.given_up) {
             if let Some(worker) = self.workers.get_mut(&run.worker) {
                 worker.linger(key.clone(), run.run_id, resources);
-                self.request_steal(run.worker, key, Steal { run_id: run.run_id, thief: None });
+                self.request_steal(run.worker, key, run.run_id, None);
             }
         }
     }

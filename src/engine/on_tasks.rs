@@ -51,6 +51,7 @@ impl Engine {
                 let nbytes = outcome.nbytes.min(NBYTES_MAX);
                 self.transition(id, TaskState::Memory(Replicas { holders: smallvec![worker_id], nbytes, value_type }));
                 self.announce(id);
+                self.copy_away_late(worker_id, id);
             }
             Answer::Resumed(id) => self.run_again(id),
             Answer::Stale(id) if self.tasks[id].holders().contains(&worker_id) => self.ignore(),
@@ -147,17 +148,20 @@ impl Engine {
         }
     }
 
+    /// A key without holders is in no run's way, since its dependents went back to waiting: the worker may forget it.
     pub(super) fn on_request_refresh_who_has(&mut self, worker: WorkerId, keys: Vec<TaskKey>) {
         if !self.workers.contains_key(&worker) {
             return self.ignore();
         }
         let mut who_has = Vec::new();
         for key in keys {
-            if self.tasks.id(&key).is_some() {
-                let holders = self.who_has(&key);
-                who_has.push((key, holders));
-            } else {
-                self.free(worker, key);
+            match self.tasks.id(&key) {
+                Some(id) if !self.tasks[id].holders().is_empty() => {
+                    let holders = self.addresses(self.tasks[id].holders());
+                    who_has.push((key, holders));
+                }
+                Some(id) if self.tasks[id].is_processing_on(worker) => {}
+                Some(_) | None => self.free(worker, key),
             }
         }
         if !who_has.is_empty() {

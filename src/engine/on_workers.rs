@@ -36,7 +36,11 @@ impl Engine {
         match status {
             WorkerStatus::Init | WorkerStatus::Running => {}
             // It starts nothing any more: what it has not started can start elsewhere.
-            WorkerStatus::Paused | WorkerStatus::ClosingGracefully | WorkerStatus::Closing => self.evacuate(id),
+            WorkerStatus::Paused | WorkerStatus::Closing => self.evacuate(id),
+            WorkerStatus::ClosingGracefully => {
+                self.evacuate(id);
+                self.copy_away(id);
+            }
         }
     }
 

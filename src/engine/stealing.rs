@@ -7,9 +7,9 @@
 //! The same question tells what became of a run that was given up: its answer comes after the worker has heard of both.
 
 use crate::dask::TaskKey;
-use crate::engine::task::{Task, TaskId, TaskState};
-use crate::engine::worker::{Steal, Worker};
-use crate::engine::{Engine, Instruction, Millis, WorkerId};
+use crate::engine::task::{TaskId, TaskState};
+use crate::engine::worker::Worker;
+use crate::engine::{Engine, Instruction, Millis, RunId, WorkerId};
 
 /// How often to look again while a worker is dry and others have a backlog.
 const BALANCE_EVERY_MS: u64 = 1_000;
@@ -29,7 +29,8 @@ impl Engine {
             let wanted = self.workers[&thief].profile.nthreads as usize;
             for _ in self.steals_for(thief)..wanted {
                 let Some((victim, task)) = self.worth_stealing(thief) else { break };
-                self.steal(victim, task, Some(thief));
+                let Some(run_id) = self.tasks[task].run().map(|run| run.run_id) else { break };
+                self.request_steal(victim, self.tasks[task].key.clone(), run_id, Some(thief));
             }
             // What is not worth it now may be when the victim's runs take longer than expected.
             self.balance_at = Some(Millis(self.now.0 + BALANCE_EVERY_MS));
@@ -51,7 +52,8 @@ impl Engine {
         let Some(run) = task.run() else { return false };
         let requirement = self.requirements.get(run.requirement);
         let may_move = !run.executing && !run.seceded && !task.actor && requirement.resources.is_empty() && !requirement.isolated;
-        if !may_move || is_asked_for(victim, task) || !self.requirements.eligible(task.requirement).contains(&thief) {
+        if !may_move || victim.steals.contains_key(&run.run_id) || !self.requirements.eligible(task.requirement).contains(&thief)
+        {
             return false;
         }
         let waited_us = (self.now.0 - run.since.0) * 1000;
@@ -60,51 +62,46 @@ impl Engine {
     }
 
     fn steals_for(&self, thief: WorkerId) -> usize {
-        let steals = self.workers.values().flat_map(|worker| worker.steals.values().flatten());
-        steals.filter(|steal| steal.thief == Some(thief)).count()
+        self.workers.values().flat_map(|worker| worker.steals.values()).filter(|on_behalf| **on_behalf == Some(thief)).count()
     }
 
     /// Asks a worker that starts nothing any more for all that it may not have started.
     pub(super) fn evacuate(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get(&id) else { return };
         let tasks: Vec<TaskId> = worker.processing.iter().copied().collect();
-        for id_of_task in tasks {
-            let task = &self.tasks[id_of_task];
-            let has_started = task.run().is_none_or(|run| run.executing);
-            if !has_started && !task.actor && !is_asked_for(&self.workers[&id], task) {
-                self.steal(id, id_of_task, None);
+        for task_id in tasks {
+            let task = &self.tasks[task_id];
+            let Some(run) = task.run().copied() else { continue };
+            if !run.executing && !task.actor && !self.workers[&id].steals.contains_key(&run.run_id) {
+                self.request_steal(id, task.key.clone(), run.run_id, None);
             }
         }
     }
 
-    fn steal(&mut self, victim: WorkerId, id: TaskId, thief: Option<WorkerId>) {
-        if let Some(run_id) = self.tasks[id].run().map(|run| run.run_id) {
-            self.request_steal(victim, self.tasks[id].key.clone(), Steal { run_id, thief });
-        }
-    }
-
-    pub(super) fn request_steal(&mut self, victim: WorkerId, key: TaskKey, steal: Steal) {
+    pub(super) fn request_steal(&mut self, victim: WorkerId, key: TaskKey, run_id: RunId, thief: Option<WorkerId>) {
         if let Some(worker) = self.workers.get_mut(&victim) {
-            worker.steals.entry(key.clone()).or_default().push_back(steal);
-            self.out.push(Instruction::StealRequest { worker: victim, key });
+            worker.steals.insert(run_id, thief);
+            self.out.push(Instruction::StealRequest { worker: victim, key, run_id });
         }
     }
 
     /// Follows up on what a worker says about a task it was asked for.
     ///
     /// Source of the states: distributed 2026.8.0, stealing.py: `_WORKER_STATE_CONFIRM` and the sets beside it.
-    pub(super) fn on_steal_response(&mut self, worker_id: WorkerId, key: &TaskKey, state: Option<&str>) {
+    pub(super) fn on_steal_response(&mut self, worker_id: WorkerId, key: &TaskKey, run_id: RunId, state: Option<&str>) {
         let Some(worker) = self.workers.get_mut(&worker_id) else { return self.ignore() };
-        let Some(steal) = worker.answered_steal(key) else { return self.ignore() };
+        if worker.steals.remove(&run_id).is_none() {
+            return self.ignore();
+        }
         let is_running = matches!(state, Some("executing" | "long-running" | "cancelled" | "resumed"));
         if is_running {
-            worker.run_goes_on(steal.run_id);
+            worker.run_goes_on(run_id);
         } else {
-            worker.run_ended(steal.run_id);
+            worker.run_ended(run_id);
         }
         let under_way = self.tasks.id(key).filter(|id| {
             let run = self.tasks[*id].run();
-            run.is_some_and(|run| run.worker == worker_id && run.run_id == steal.run_id)
+            run.is_some_and(|run| run.worker == worker_id && run.run_id == run_id)
         });
         // Otherwise the run was given up or has ended meanwhile, and what it was is settled elsewhere.
         let Some(id) = under_way else { return };
@@ -124,11 +121,6 @@ impl Engine {
             }
         }
     }
-}
-
-fn is_asked_for(worker: &Worker, task: &Task) -> bool {
-    let run_id = task.run().map(|run| run.run_id);
-    worker.steals.get(&task.key).is_some_and(|steals| steals.iter().any(|steal| Some(steal.run_id) == run_id))
 }
 
 /// Whether a worker has more runs than threads.

@@ -151,10 +151,11 @@ pub enum Stimulus {
         worker: WorkerId,
         keys: Vec<TaskKey>,
     },
-    /// `state` is the task's state on the worker, `None` when it does not know the task.
+    /// `run_id` is that of the request; `state` is the task's state on the worker, `None` when it does not know the task.
     StealResponse {
         worker: WorkerId,
         key: TaskKey,
+        run_id: RunId,
         state: Option<String>,
     },
 

@@ -1,6 +1,6 @@
 //! One worker's record.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dask::TaskKey;
 use crate::engine::requirement_table::Requirement;
@@ -34,8 +34,8 @@ pub(super) struct Worker {
     pub(super) used: Resources,
     /// Runs that were given up but may still go on: a worker does not stop what runs, and does not say when it ends.
     pub(super) lingering: Vec<Lingering>,
-    /// Steal requests that the worker has not answered, by key in the order they were sent: so come the answers.
-    pub(super) steals: BTreeMap<TaskKey, VecDeque<Steal>>,
+    /// Runs that it was asked to give back and has not answered for, with the worker that ran dry if that is the reason.
+    pub(super) steals: BTreeMap<RunId, Option<WorkerId>>,
     /// What its process takes, by its own account.
     pub(super) memory: u64,
     /// Where it stands in the index of open workers.
@@ -52,15 +52,6 @@ pub(super) struct Lingering {
     goes_on: bool,
     /// How many heartbeats in a row did not list it since.
     absent: u8,
-}
-
-/// A request to give a task back, or to say what became of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Steal {
-    /// An answer about another run of the same key is stale.
-    pub(super) run_id: RunId,
-    /// The worker that ran dry, if that is the reason.
-    pub(super) thief: Option<WorkerId>,
 }
 
 /// How busy a worker is: runs per thread, in 65536ths. The least is the first to be given more.
@@ -163,16 +154,6 @@ impl Worker {
             lingering.absent = if is_absent { lingering.absent + 1 } else { 0 };
             lingering.absent >= HEARTBEATS_UNTIL_OVER
         });
-    }
-
-    /// The oldest request about a key, now that an answer came.
-    pub(super) fn answered_steal(&mut self, key: &TaskKey) -> Option<Steal> {
-        let pending = self.steals.get_mut(key)?;
-        let steal = pending.pop_front();
-        if pending.is_empty() {
-            self.steals.remove(key);
-        }
-        steal
     }
 
     fn settle_lingering(&mut self, is_over: impl FnMut(&mut Lingering) -> bool) {

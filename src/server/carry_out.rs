@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::engine::{ComputeTask, Exception, Instruction, Stimulus, WorkerId};
+use crate::engine::{ComputeTask, Exception, Instruction, RunId, Stimulus, WorkerId};
 use crate::server::namespace::Namespace;
 use crate::wire::messages::{self, ToClient, ToWorker};
 use crate::wire::pickle::Object;
@@ -21,8 +21,8 @@ impl Namespace {
             Instruction::RemoveReplicas { worker, keys } => {
                 self.workers.tell(worker, ToWorker::RemoveReplicas { keys, stimulus_id: stimulus_id("remove-replicas") });
             }
-            Instruction::StealRequest { worker, key } => {
-                self.workers.tell(worker, ToWorker::StealRequest { key, stimulus_id: stimulus_id("steal-request") });
+            Instruction::StealRequest { worker, key, run_id } => {
+                self.workers.tell(worker, ToWorker::StealRequest { key, stimulus_id: steal_request_id(run_id) });
             }
             Instruction::RefreshWhoHas { worker, who_has } => {
                 self.workers.tell(worker, ToWorker::RefreshWhoHas { who_has, stimulus_id: stimulus_id("refresh-who-has") });
@@ -87,6 +87,16 @@ impl Namespace {
 /// Only a label: a worker writes it into its own story.
 fn stimulus_id(op: &str) -> String {
     format!("mainstay-{op}")
+}
+
+/// Says which run is asked for: the answer repeats it.
+fn steal_request_id(run_id: RunId) -> String {
+    stimulus_id(&format!("steal-request-{}", run_id.0))
+}
+
+/// The run that a steal request was about, from its answer.
+pub(crate) fn run_of_steal_request(stimulus_id: &str) -> Option<RunId> {
+    stimulus_id.rsplit('-').next()?.parse().ok().map(RunId)
 }
 
 /// An exception and a traceback as Clients take them.

@@ -9,6 +9,7 @@ use crate::comm::Outbox;
 use crate::dask::WorkerAddress;
 use crate::engine::{Amount, Failure, Resources, RunId, Stimulus, WorkerId, WorkerProfile, WorkerStatus};
 use crate::server::admission::{Facts, Verdict};
+use crate::server::carry_out::run_of_steal_request;
 use crate::server::clock::unix_seconds;
 use crate::server::event::Arrival;
 use crate::server::namespace::Namespace;
@@ -243,7 +244,11 @@ impl Namespace {
             FromWorker::ReleaseWorkerData { key } => Stimulus::ReleaseWorkerData { worker, key },
             FromWorker::AddKeys { keys } => Stimulus::AddKeys { worker, keys },
             FromWorker::RequestRefreshWhoHas { keys } => Stimulus::RequestRefreshWhoHas { worker, keys },
-            FromWorker::StealResponse { key, state, stimulus_id: _ } => Stimulus::StealResponse { worker, key, state },
+            FromWorker::StealResponse { key, state, stimulus_id } => {
+                // Without a run it answers no question of ours.
+                let run_id = run_of_steal_request(&stimulus_id).unwrap_or(RunId(0));
+                Stimulus::StealResponse { worker, key, run_id, state }
+            }
             FromWorker::WorkerStatusChange { status } => return self.on_worker_status(worker, status),
             FromWorker::LogEvent { topics, msg } => return self.on_worker_logs(worker, topics, msg),
             FromWorker::KeepAlive => return,

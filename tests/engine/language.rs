@@ -210,7 +210,10 @@ impl Play {
             "reschedule" => Stimulus::Reschedule { worker, key },
             "long-running" => Stimulus::LongRunning { worker, key, run_id, compute_ms },
             "dropped" => Stimulus::ReleaseWorkerData { worker, key },
-            _ => Stimulus::StealResponse { worker, key, state: words.get(2).map(|state| (*state).to_owned()) },
+            _ => {
+                let state = words.get(2).filter(|word| !word.contains('=')).map(|state| (*state).to_owned());
+                Stimulus::StealResponse { worker, key, run_id, state }
+            }
         }
     }
 

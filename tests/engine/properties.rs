@@ -352,7 +352,7 @@ impl World {
         match draw.below(7) {
             0 => self.handle(Stimulus::TaskErred { worker, key, run_id, failure: failure("KeyError: 1") }),
             1 => self.handle(Stimulus::LongRunning { worker, key, run_id, compute_ms: Some(f64::NAN) }),
-            2 => self.handle(Stimulus::StealResponse { worker, key, state: draw.one_in(2).then(|| "ready".to_owned()) }),
+            2 => self.handle(Stimulus::StealResponse { worker, key, run_id, state: draw.one_in(2).then(|| "ready".to_owned()) }),
             3 => self.handle(Stimulus::RequestRefreshWhoHas { worker, keys: vec![key] }),
             4 => self.handle(Stimulus::WorkerStatusChanged { worker: WorkerId(10_000), status: WorkerStatus::Running }),
             5 => self.handle(Stimulus::WorkerHeartbeat { worker, memory: 0, bandwidth: Some(-1.0), executing: vec![] }),

@@ -44,9 +44,13 @@ pub(crate) fn show_instruction(names: &Names, instruction: &Instruction) -> Stri
             text
         }
         Instruction::FreeKeys { worker: id, keys } => format!("free {} on {}", join(keys), worker(id)),
-        Instruction::AcquireReplicas { worker: id, replicas } => format!("acquire {replicas:?} on {}", worker(id)),
+        Instruction::AcquireReplicas { worker: id, replicas } => {
+            let replicas: Vec<String> =
+                replicas.iter().map(|(key, nbytes, holders)| format!("{key} {nbytes}B from {}", join(holders))).collect();
+            format!("fetch {} on {}", replicas.join(", "), worker(id))
+        }
         Instruction::RemoveReplicas { worker: id, keys } => format!("remove {} on {}", join(keys), worker(id)),
-        Instruction::StealRequest { worker: id, key } => format!("steal {key} from {}", worker(id)),
+        Instruction::StealRequest { worker: id, key, run_id } => format!("steal {key} run {} from {}", run_id.0, worker(id)),
         Instruction::RefreshWhoHas { worker: id, who_has } => {
             let who_has: Vec<String> = who_has.iter().map(|(key, holders)| format!("{key} at [{}]", join(holders))).collect();
             format!("tell {} who has {}", worker(id), who_has.join(", "))

@@ -49,12 +49,14 @@ pub(crate) struct SimulatedWorker {
     /// Written and not yet read by the engine.
     pub(crate) outbox: VecDeque<Stimulus>,
     keys: BTreeMap<TaskKey, Held>,
+    /// What it is to fetch for others' sake, and from whom.
+    acquiring: BTreeMap<TaskKey, Vec<WorkerAddress>>,
 }
 
 impl SimulatedWorker {
     pub(crate) fn new(id: WorkerId, profile: WorkerProfile) -> Self {
-        let (inbox, outbox, keys) = Default::default();
-        Self { id, profile, status: WorkerStatus::Init, inbox, outbox, keys }
+        let (inbox, outbox, keys, acquiring) = Default::default();
+        Self { id, profile, status: WorkerStatus::Init, inbox, outbox, keys, acquiring }
     }
 
     /// Reads one instruction.
@@ -62,8 +64,11 @@ impl SimulatedWorker {
         match self.inbox.pop_front() {
             Some(Instruction::ComputeTask { task, .. }) => self.compute(task),
             Some(Instruction::FreeKeys { keys, .. }) => keys.iter().for_each(|key| self.free(key)),
-            Some(Instruction::StealRequest { key, .. }) => self.give_back(key),
+            Some(Instruction::StealRequest { key, run_id, .. }) => self.give_back(key, run_id),
             Some(Instruction::RefreshWhoHas { who_has, .. }) => self.refresh(&who_has),
+            Some(Instruction::AcquireReplicas { replicas, .. }) => {
+                self.acquiring.extend(replicas.into_iter().map(|(key, _, holders)| (key, holders)));
+            }
             Some(_) | None => {}
         }
         self.start();
@@ -84,6 +89,7 @@ impl SimulatedWorker {
     }
 
     fn free(&mut self, key: &TaskKey) {
+        self.acquiring.remove(key);
         match self.keys.get_mut(key) {
             Some(Held::Executing { cancelled, .. }) => *cancelled = true,
             Some(Held::Memory { doomed }) => *doomed = true,
@@ -114,7 +120,7 @@ impl SimulatedWorker {
         }
     }
 
-    fn give_back(&mut self, key: TaskKey) {
+    fn give_back(&mut self, key: TaskKey, run_id: RunId) {
         let state = self.keys.get(&key).map(|held| match held {
             Held::Pending(_) => "ready",
             Held::Executing { cancelled: true, .. } => "cancelled",
@@ -126,10 +132,14 @@ impl SimulatedWorker {
             self.keys.remove(&key);
             self.drop_doomed();
         }
-        self.outbox.push_back(Stimulus::StealResponse { worker: self.id, key, state: state.map(str::to_owned) });
+        self.outbox.push_back(Stimulus::StealResponse { worker: self.id, key, run_id, state: state.map(str::to_owned) });
     }
 
     fn refresh(&mut self, who_has: &[(TaskKey, Vec<WorkerAddress>)]) {
+        for (key, holders) in who_has {
+            assert!(!holders.is_empty(), "nobody is told that nobody has {key}");
+            self.acquiring.entry(key.clone()).and_modify(|known| known.clone_from(holders));
+        }
         for held in self.keys.values_mut() {
             if let Held::Pending(task) = held {
                 for (key, _, holders) in &mut task.dependencies {
@@ -169,13 +179,15 @@ impl SimulatedWorker {
     /// The inputs that it has to fetch, with who is said to have them.
     pub(crate) fn wanted_inputs(&self) -> Vec<(TaskKey, Vec<WorkerAddress>)> {
         let pending = self.keys.values().filter_map(|held| if let Held::Pending(task) = held { Some(task) } else { None });
-        let inputs = pending.flat_map(|task| &task.dependencies).filter(|(key, ..)| !self.keys.contains_key(key));
-        inputs.map(|(key, _, holders)| (key.clone(), holders.clone())).collect()
+        let inputs = pending.flat_map(|task| &task.dependencies).map(|(key, _, holders)| (key, holders));
+        let missing = inputs.chain(&self.acquiring).filter(|(key, _)| !self.keys.contains_key(*key));
+        missing.map(|(key, holders)| (key.clone(), holders.clone())).collect()
     }
 
     /// An input arrived, or nobody has it.
     pub(crate) fn fetched(&mut self, key: TaskKey, found: bool) {
         if found {
+            self.acquiring.remove(&key);
             self.keys.insert(key.clone(), Held::Memory { doomed: false });
             self.outbox.push_back(Stimulus::AddKeys { worker: self.id, keys: vec![key] });
             self.start();
