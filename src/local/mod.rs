@@ -91,7 +91,7 @@ struct Anyone {
 }
 
 impl Admission for Anyone {
-    fn admit(&self, name: &str, _host: std::net::IpAddr) -> Verdict {
+    fn admit(&self, _peer: std::net::IpAddr, name: &str, _host: &str) -> Verdict {
         Verdict::Admitted(Facts { labels: self.labels.clone(), builder: name.starts_with(BUILDER_PREFIX), ..Facts::default() })
     }
 }

@@ -21,9 +21,13 @@ pub(crate) struct PodAdmission {
 }
 
 impl Admission for PodAdmission {
-    fn admit(&self, name: &str, host: IpAddr) -> Verdict {
+    fn admit(&self, peer: IpAddr, name: &str, host: &str) -> Verdict {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        match index.find(&self.namespace, name, &host.to_string()) {
+        match index.find(&self.namespace, name, &peer.to_string()) {
+            // Others would fetch from there, so it must not be somebody else.
+            Ok(pod) if host.parse::<IpAddr>().is_ok() && !pod.ips.iter().any(|ip| ip == host) => {
+                Verdict::Refused(format!("the worker says that it listens on {host}, which is not its pod's address {peer}"))
+            }
             Ok(pod) => Verdict::Admitted(facts(name, pod)),
             // The watch may be behind the worker.
             Err(mismatch) => Verdict::NotYet(mismatch.to_string()),

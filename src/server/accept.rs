@@ -198,7 +198,7 @@ async fn requests(first: Request, connection: Connection, reception: &Reception)
             return Ok(());
         }
         let (answer, answered) = oneshot::channel();
-        if reception.events.send(Event::Asked { request: Box::new(request), answer }).await.is_err() {
+        if reception.events.send(Event::Asked { request: Box::new(request), peer: peer.ip(), answer }).await.is_err() {
             return Ok(());
         }
         // Dropped unanswered when the server ends.
@@ -229,7 +229,7 @@ async fn worker_stream(first: &Request, connection: Connection, reception: &Rece
     receiver.set_limits(Limits::REGISTERED);
     let _registered = reception.guests.register(peer.ip());
     let versions = first.fields().optional_value("versions")?;
-    let arrival = Box::new(Arrival { registration, versions, facts, outbox: Outbox::start(sender) });
+    let arrival = Box::new(Arrival { registration, versions, facts, outbox: Outbox::start(sender), peer: peer.ip() });
     let (answer, answered) = oneshot::channel();
     if reception.events.send(Event::WorkerRegisters { arrival, answer }).await.is_err() {
         return Ok(());
@@ -246,10 +246,9 @@ async fn worker_stream(first: &Request, connection: Connection, reception: &Rece
 async fn admit(request: &Request, peer: SocketAddr, reception: &Reception) -> Result<(RegisterWorker, Facts), String> {
     request.release().map_err(|error| chain(&error))?;
     let registration = RegisterWorker::read(request).map_err(|error| chain(&error))?;
-    let host = registration.address.host().parse().unwrap_or(peer.ip());
     let mut waited = Duration::ZERO;
     loop {
-        match reception.admission.admit(&registration.name, host) {
+        match reception.admission.admit(peer.ip(), &registration.name, registration.address.host()) {
             Verdict::Admitted(facts) => return Ok((registration, facts)),
             Verdict::Refused(reason) => return Err(reason),
             Verdict::NotYet(reason) if waited >= ADMISSION_TIMEOUT => return Err(reason),

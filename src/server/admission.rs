@@ -7,8 +7,8 @@ use crate::engine::Resources;
 
 /// Knows the workers that are expected: pods in a cluster, anyone on a machine of one's own.
 pub trait Admission: Send + Sync + 'static {
-    /// Judges a worker by the name and the host that it states.
-    fn admit(&self, name: &str, host: IpAddr) -> Verdict;
+    /// Judges a worker by where its comm comes from, and by the name and the host that it states.
+    fn admit(&self, peer: IpAddr, name: &str, host: &str) -> Verdict;
 
     /// Whether a worker's pod is being ended on purpose: then its tasks are not to blame for its end.
     fn is_ending(&self, _pod: &str) -> bool {

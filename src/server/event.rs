@@ -1,5 +1,7 @@
 //! What reaches a namespace's server from its comms and from work it started.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
@@ -25,7 +27,7 @@ pub(crate) enum Event {
     ClientRegisters { name: ClientName, outbox: Outbox, answer: oneshot::Sender<ClientId> },
     ClientSays { client: ClientId, messages: Vec<FromClient> },
     ClientGone { client: ClientId },
-    Asked { request: Box<Request>, answer: Answer },
+    Asked { request: Box<Request>, peer: IpAddr, answer: Answer },
     Built { collection: CollectionId, attempt: u64, result: Result<Box<BuildDocument>, BuildFailure> },
     Lowered { client: ClientId, result: Result<Box<BuildDocument>, BuildFailure> },
     Scattered { client: ClientId, scattered: Vec<Scattered>, answer: Answer },
@@ -39,6 +41,8 @@ pub(crate) struct Arrival {
     pub(crate) versions: Value,
     pub(crate) facts: Facts,
     pub(crate) outbox: Outbox,
+    /// Where its comm comes from; all of its requests must come from there.
+    pub(crate) peer: IpAddr,
 }
 
 /// A value that a Client put on workers.

@@ -135,7 +135,7 @@ impl Namespace {
             }
             Event::ClientSays { client, messages } => self.on_client_says(client, messages),
             Event::ClientGone { client } => self.on_client_gone(client),
-            Event::Asked { request, answer } => self.on_asked(*request, answer),
+            Event::Asked { request, peer, answer } => self.on_asked(*request, peer, answer),
             Event::Built { collection, attempt, result } => self.on_built(collection, attempt, result),
             Event::Lowered { client, result } => self.on_lowered(client, result),
             Event::Scattered { client, scattered, answer } => self.on_scattered(client, scattered, answer),

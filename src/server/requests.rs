@@ -1,5 +1,7 @@
 //! Answers requests: what Clients, workers and nannies ask outside of their streams.
 
+use std::net::IpAddr;
+
 use tracing::debug;
 
 use crate::dask::{TaskKey, WorkerAddress};
@@ -27,9 +29,9 @@ enum Reply {
 
 impl Namespace {
     /// Answers a request, now or when its work is done.
-    pub(crate) fn on_asked(&mut self, request: Request, answer: Answer) {
+    pub(crate) fn on_asked(&mut self, request: Request, peer: IpAddr, answer: Answer) {
         let mut answer = Some(answer);
-        let reply = match self.dispatch(&request, &mut answer) {
+        let reply = match self.dispatch(&request, peer, &mut answer) {
             Ok(Reply::Later) => return,
             Ok(Reply::Now(value)) => value,
             Err(error) => {
@@ -44,7 +46,7 @@ impl Namespace {
         }
     }
 
-    fn dispatch(&mut self, request: &Request, answer: &mut Option<Answer>) -> Result<Reply, DocumentError> {
+    fn dispatch(&mut self, request: &Request, peer: IpAddr, answer: &mut Option<Answer>) -> Result<Reply, DocumentError> {
         let fields = request.fields();
         let value = match request.op() {
             HeartbeatWorker::OP => self.on_heartbeat(HeartbeatWorker::read(request)?),
@@ -82,14 +84,13 @@ impl Namespace {
             "set_metadata" => self.set_metadata(&fields)?,
             "register_nanny" => Value::map([("status", "OK".into()), ("nanny-plugins", Value::Map(Vec::new()))]),
             "unregister" => {
-                if let Some(worker) = self.workers.by_address(&fields.address("address")?) {
+                if let Some(worker) = self.worker_of(peer, &fields.address("address")?) {
                     self.on_worker_gone(worker);
                 }
                 "OK".into()
             }
             "set_resources" => {
-                let worker = WorkerAddress::new(fields.text("worker")?);
-                if let Some(worker) = self.workers.by_address(&worker) {
+                if let Some(worker) = self.worker_of(peer, &fields.address("worker")?) {
                     self.set_resources(worker, &fields.numbers_by_name("resources")?);
                 }
                 "OK".into()
@@ -100,6 +101,11 @@ impl Namespace {
             op => self.refuse(op),
         };
         Ok(Reply::Now(value))
+    }
+
+    /// The worker of an address, if the request comes from its host: nobody may speak for another.
+    fn worker_of(&self, peer: IpAddr, address: &WorkerAddress) -> Option<WorkerId> {
+        self.workers.by_address(address).filter(|id| self.workers.get(*id).is_some_and(|worker| worker.peer == peer))
     }
 
     fn call_workers(&mut self, request: &Request, answer: &mut Option<Answer>) -> Result<Reply, DocumentError> {

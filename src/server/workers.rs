@@ -1,6 +1,7 @@
 //! The workers that registered with one namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -48,6 +49,8 @@ pub(crate) struct Worker {
     /// What its own flag says: only these names may go to it on the wire.
     pub(crate) declared: Resources,
     facts: Facts,
+    /// Where its comm comes from.
+    pub(crate) peer: IpAddr,
     outbox: Outbox,
     waiting: Vec<ToWorker>,
     last_seen: Instant,
@@ -171,7 +174,7 @@ fn status(text: &str) -> WorkerStatus {
 impl Namespace {
     /// Takes a worker in; `None` when it is refused.
     pub(crate) fn on_worker_registers(&mut self, arrival: Arrival) -> Option<WorkerId> {
-        let Arrival { registration, versions, facts, outbox } = arrival;
+        let Arrival { registration, versions, facts, outbox, peer } = arrival;
         if let Some(old) = self.workers.by_address(&registration.address) {
             // Two processes cannot listen on one address: the old one is gone, though its comm does not know yet.
             self.on_worker_gone(old);
@@ -202,6 +205,7 @@ impl Namespace {
             metrics: registration.metrics,
             declared: declared(&resources),
             facts,
+            peer,
             outbox,
             waiting: Vec::new(),
             last_seen: Instant::now(),
@@ -310,8 +314,8 @@ impl Namespace {
     pub(crate) fn on_workers_changed(&mut self) {
         let mut changed = Vec::new();
         for (id, worker) in &mut self.workers.entries {
-            let Ok(host) = worker.address.host().parse() else { continue };
-            let Verdict::Admitted(facts) = self.admission.admit(&worker.name, host) else { continue };
+            let verdict = self.admission.admit(worker.peer, &worker.name, worker.address.host());
+            let Verdict::Admitted(facts) = verdict else { continue };
             if worker.facts != facts {
                 worker.facts = facts;
                 changed.push((*id, worker.profile()));
