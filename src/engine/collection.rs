@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::engine::task::{Blame, StateName, Task, TaskId};
+use crate::engine::task::{Blame, StateName, Task};
+use crate::engine::task_table::TaskId;
 use crate::engine::{Annotations, CollectionId, Engine, Requirements, TaskCounts, WorkerId};
 
 /// All that is known of a collection.

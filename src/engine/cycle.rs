@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::engine::task::{TaskId, TaskTable};
+use crate::engine::task_table::{TaskId, TaskTable};
 
 /// Longer cycles are shown with their middle left out.
 const SHOWN_MAX: usize = 8;

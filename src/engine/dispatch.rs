@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::dask::Priority;
 use crate::engine::placement::Candidate;
 use crate::engine::requirement_table::RequirementId;
-use crate::engine::task::{Run, Task, TaskId, TaskState};
+use crate::engine::task::{Run, Task, TaskState};
+use crate::engine::task_table::TaskId;
 use crate::engine::worker::Worker;
 use crate::engine::{ComputeTask, Engine, Instruction, RunId, WorkerId};
 
@@ -18,6 +19,8 @@ use crate::engine::{ComputeTask, Engine, Instruction, RunId, WorkerId};
 const CANDIDATES_MAX: usize = 20;
 /// What fetching costs however little it is: a worker that holds the inputs is better than one that does not.
 const TRANSFER_LATENCY_US: u64 = 2_000;
+/// Longer estimates are as good as this one; sums of a million of them do not overflow.
+const TRANSFER_US_MAX: u64 = 1_000_000_000_000;
 
 /// Some of a task's inputs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -114,7 +117,8 @@ impl Engine {
     /// How long a worker fetches what it does not hold.
     pub(super) fn transfer_us(&self, missing: Inputs) -> u64 {
         let latency_us = if missing.count == 0 { 0 } else { TRANSFER_LATENCY_US };
-        latency_us + (missing.nbytes as f64 * 1e6 / self.bandwidth) as u64
+        let transfer_us = (missing.nbytes as f64 * 1e6 / self.bandwidth) as u64;
+        latency_us + transfer_us.min(TRANSFER_US_MAX)
     }
 
     /// What each worker holds of a task's dependencies.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::task::TaskId;
+use crate::engine::task_table::TaskId;
 use crate::engine::{Engine, Instruction, WorkerId, WorkerStatus};
 
 impl Engine {

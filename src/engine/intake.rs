@@ -10,7 +10,8 @@ use crate::engine::cycle::{describe, find_cycle};
 use crate::engine::owner::Owner;
 use crate::engine::requirement_table::{Requirement, RequirementId};
 use crate::engine::rules::refusal;
-use crate::engine::task::{Blame, Task, TaskId, TaskState};
+use crate::engine::task::{Blame, Task, TaskState};
+use crate::engine::task_table::TaskId;
 use crate::engine::{Annotations, ClientId, Engine, Graph, GraphTask, Millis, Requirements, WorkerSelector};
 
 /// Counts graphs, so that those that come first run first.
@@ -195,8 +196,7 @@ impl Engine {
     /// Fails a task that was never started, for good: without its edges and without a way to run it.
     fn refuse(&mut self, id: TaskId, message: String) {
         for dependency in std::mem::take(&mut self.tasks[id].dependencies) {
-            self.tasks[dependency].dependents.retain(|dependent| *dependent != id);
-            self.unsettled.push_back(dependency);
+            self.remove_dependent(dependency, id);
         }
         let task = &mut self.tasks[id];
         task.run_spec = None;

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::collection::{Collection, Share};
 use crate::engine::owner::Owner;
 use crate::engine::requirement_table::RequirementId;
-use crate::engine::task::{StateName, Task, TaskId, TaskState};
+use crate::engine::task::{StateName, Task, TaskState};
+use crate::engine::task_table::TaskId;
 use crate::engine::{Engine, Requirements, Resources, WorkerId};
 
 /// Up to this many tasks every stimulus is checked: a check looks at all of them.

@@ -40,6 +40,7 @@ mod stimulus;
 mod story;
 mod summary;
 mod task;
+mod task_table;
 mod transition;
 mod value_types;
 mod view;
@@ -62,7 +63,8 @@ use intake::Generations;
 use prefix::PrefixTable;
 use requirement_table::RequirementTable;
 use story::Story;
-use task::{Run, TaskId, TaskTable};
+use task::Run;
+use task_table::{TaskId, TaskTable};
 use value_types::TypeTable;
 use worker::{Load, Worker};
 

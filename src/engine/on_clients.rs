@@ -9,7 +9,8 @@ use crate::dask::TaskKey;
 use crate::engine::intake::Intake;
 use crate::engine::on_tasks::NBYTES_MAX;
 use crate::engine::owner::Owner;
-use crate::engine::task::{Blame, Replicas, StateName, TaskId, TaskState};
+use crate::engine::task::{Blame, Replicas, StateName, TaskState};
+use crate::engine::task_table::TaskId;
 use crate::engine::{ClientId, Engine, Graph, Instruction, Requirements, WorkerId};
 
 /// A graph that a task submits runs before others of its parent's priority.

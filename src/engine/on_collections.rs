@@ -6,7 +6,8 @@ use crate::dask::{Priority, TaskKey};
 use crate::engine::collection::{Collection, Output};
 use crate::engine::intake::{Intake, user_priority};
 use crate::engine::owner::Owner;
-use crate::engine::task::{Blame, TaskId};
+use crate::engine::task::Blame;
+use crate::engine::task_table::TaskId;
 use crate::engine::{CollectionId, Engine, Exception, Graph, Instruction, Requirements};
 
 impl Engine {

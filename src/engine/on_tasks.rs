@@ -4,7 +4,8 @@ use bytes::Bytes;
 use smallvec::smallvec;
 
 use crate::dask::TaskKey;
-use crate::engine::task::{Blame, Fault, Replicas, TaskId, TaskState};
+use crate::engine::task::{Blame, Fault, Replicas, TaskState};
+use crate::engine::task_table::TaskId;
 use crate::engine::{Engine, Failure, Instruction, RunId, WorkerId};
 
 /// Larger results are a worker's mistake; sums of a million of these do not overflow.

@@ -6,7 +6,8 @@ use crate::dask::{Priority, TaskKey};
 use crate::engine::owner::Owner;
 use crate::engine::requirement_table::RequirementId;
 use crate::engine::rules::fault_without_run;
-use crate::engine::task::{Blame, Fault, TaskId, TaskState};
+use crate::engine::task::{Blame, Fault, TaskState};
+use crate::engine::task_table::TaskId;
 use crate::engine::worker::Worker;
 use crate::engine::{Engine, Exception, Failure, Instruction, Resources, WorkerId, WorkerProfile, WorkerStatus};
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dask::Priority;
-use crate::engine::task::TaskId;
+use crate::engine::task_table::TaskId;
 use crate::engine::worker::Worker;
 use crate::engine::{Resources, WorkerId, WorkerSelector};
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use crate::dask::TaskKey;
 use crate::engine::owner::Owner;
 use crate::engine::requirement_table::Requirement;
-use crate::engine::task::{Blame, Fault, TaskId, TaskState};
+use crate::engine::task::{Blame, Fault, TaskState};
+use crate::engine::task_table::TaskId;
 use crate::engine::{Engine, Exception, Failure, Instruction, WorkerId};
 
 /// One step of one task.
@@ -141,9 +142,17 @@ impl Engine {
         let task = self.tasks.remove(id);
         self.requirements.release(task.requirement);
         for dependency in task.dependencies {
-            self.tasks[dependency].dependents.retain(|dependent| *dependent != id);
-            self.unsettled.push_back(dependency);
+            self.remove_dependent(dependency, id);
         }
+    }
+
+    /// Takes an edge away. Dependents mostly go in the order they came, so the search is short.
+    pub(super) fn remove_dependent(&mut self, dependency: TaskId, dependent: TaskId) {
+        let dependents = &mut self.tasks[dependency].dependents;
+        if let Some(position) = dependents.iter().position(|id| *id == dependent) {
+            dependents.remove(position);
+        }
+        self.unsettled.push_back(dependency);
     }
 
     /// Tells all Clients that want a task how it ended.

@@ -7,7 +7,8 @@
 //! The same question tells what became of a run that was given up: its answer comes after the worker has heard of both.
 
 use crate::dask::TaskKey;
-use crate::engine::task::{TaskId, TaskState};
+use crate::engine::task::TaskState;
+use crate::engine::task_table::TaskId;
 use crate::engine::worker::Worker;
 use crate::engine::{Engine, Instruction, Millis, RunId, WorkerId};
 

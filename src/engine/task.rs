@@ -1,23 +1,16 @@
-//! One task's record, and where all of them are kept.
+//! One task's record.
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::dask::{Priority, RunSpec, TaskKey};
 use crate::engine::owner::Owner;
 use crate::engine::prefix::PrefixId;
 use crate::engine::requirement_table::RequirementId;
+use crate::engine::task_table::TaskList;
 use crate::engine::value_types::TypeId;
 use crate::engine::{CollectionId, Failure, Millis, RunId, WorkerId};
-
-/// The place of a task in the `TaskTable`; given again once the task is forgotten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct TaskId(u32);
-
-/// Most tasks have few neighbours: four fit without an allocation.
-pub(super) type TaskList = SmallVec<[TaskId; 4]>;
 
 /// All that is known of a task. A million of these exist, so its size is asserted below.
 #[derive(Debug)]
@@ -323,66 +316,5 @@ impl Task {
                 false
             }
         }
-    }
-}
-
-/// All tasks, by dense id and by key.
-#[derive(Debug, Default)]
-pub(super) struct TaskTable {
-    slots: Vec<Option<Task>>,
-    /// Empty slots, the last freed is the first taken.
-    vacant: Vec<TaskId>,
-    /// Never iterated: its order would leak into decisions.
-    ids: FxHashMap<TaskKey, TaskId>,
-}
-
-impl TaskTable {
-    pub(super) fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    pub(super) fn id(&self, key: &TaskKey) -> Option<TaskId> {
-        self.ids.get(key).copied()
-    }
-
-    pub(super) fn get(&self, id: TaskId) -> Option<&Task> {
-        self.slots.get(id.0 as usize)?.as_ref()
-    }
-
-    pub(super) fn insert(&mut self, task: Task) -> TaskId {
-        let id = self.vacant.pop().unwrap_or_else(|| {
-            let index = u32::try_from(self.slots.len()).expect("`tasks_max` is below the number of ids");
-            self.slots.push(None);
-            TaskId(index)
-        });
-        self.ids.insert(task.key.clone(), id);
-        self.slots[id.0 as usize] = Some(task);
-        id
-    }
-
-    pub(super) fn remove(&mut self, id: TaskId) -> Task {
-        let task = self.slots[id.0 as usize].take().expect("a task that is removed exists");
-        self.ids.remove(&task.key);
-        self.vacant.push(id);
-        task
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (TaskId, &Task)> {
-        self.slots.iter().enumerate().filter_map(|(index, slot)| Some((TaskId(index as u32), slot.as_ref()?)))
-    }
-}
-
-/// For ids that an index of ours holds: those are of tasks that exist.
-impl std::ops::Index<TaskId> for TaskTable {
-    type Output = Task;
-
-    fn index(&self, id: TaskId) -> &Task {
-        self.slots[id.0 as usize].as_ref().expect("an indexed task exists")
-    }
-}
-
-impl std::ops::IndexMut<TaskId> for TaskTable {
-    fn index_mut(&mut self, id: TaskId) -> &mut Task {
-        self.slots[id.0 as usize].as_mut().expect("an indexed task exists")
     }
 }

@@ -8,7 +8,8 @@ use StateName::{Erred, Memory, NoWorker, Processing, Queued, Released, Waiting};
 use crate::dask::Priority;
 use crate::engine::requirement_table::RequirementId;
 use crate::engine::story::StoryEntry;
-use crate::engine::task::{Blame, Replicas, Run, StateName, TaskId, TaskState};
+use crate::engine::task::{Blame, Replicas, Run, StateName, TaskState};
+use crate::engine::task_table::TaskId;
 use crate::engine::{Engine, WorkerId};
 
 /// All state changes there are.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::dask::{TaskKey, WorkerAddress};
 use crate::engine::collection::Collection;
 use crate::engine::requirement_table::{Requirement, RequirementId};
-use crate::engine::task::TaskId;
+use crate::engine::task_table::TaskId;
 use crate::engine::worker::Worker;
 use crate::engine::{
     CollectionId, Engine, Failure, FailureSummary, OutputSummary, Requirements, Resources, RetrySummary, Stats, StoryEntry,

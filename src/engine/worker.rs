@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dask::TaskKey;
 use crate::engine::requirement_table::Requirement;
-use crate::engine::task::TaskId;
+use crate::engine::task_table::TaskId;
 use crate::engine::{Amount, Resources, RunId, WorkerId, WorkerProfile, WorkerStatus};
 
 /// A run that was given up is over when this many heartbeats in a row do not list it: the first may be older than the
