@@ -1,7 +1,9 @@
 //! The engine from outside: scenarios (stimuli in, all instructions out, as text) and properties.
 
+mod draw;
 mod language;
 mod properties;
 mod scenarios;
 mod show;
 mod simulated_worker;
+mod world;

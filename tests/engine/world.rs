@@ -1,0 +1,379 @@
+//! An engine with simulated workers and Clients, moved by random numbers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mainstay::dask::{TaskKey, WorkerAddress};
+use mainstay::engine::{
+    ClientId, CollectionId, Config, Engine, Instruction, Millis, POLICIES, Resources, RunId, Stimulus, Summary, WorkerId,
+    WorkerProfile, WorkerStatus,
+};
+
+use crate::draw::{Draw, KEYS, amount, graph, key, requirements};
+use crate::language::failure;
+use crate::simulated_worker::{Ending, SimulatedWorker};
+
+const COLLECTIONS: u32 = 3;
+const CLIENTS: u32 = 3;
+const WORKERS_MAX: usize = 5;
+/// More than a settled world needs.
+const ROUNDS_TO_SETTLE: usize = 5_000;
+
+/// What a test does next: which kind of thing, and a number that says which of those that can be done.
+pub(crate) type Move = (u8, u32);
+
+/// An engine and all that it talks to.
+pub(crate) struct World {
+    engine: Engine,
+    now: Millis,
+    workers: BTreeMap<WorkerId, SimulatedWorker>,
+    workers_ever: u32,
+    /// What each Client was told last of each key.
+    told: BTreeMap<(ClientId, TaskKey), &'static str>,
+    /// What each Client wants, as it sees it.
+    wants: BTreeSet<(ClientId, TaskKey)>,
+    collections: BTreeSet<CollectionId>,
+    pub(crate) trace: Vec<Instruction>,
+}
+
+impl World {
+    pub(crate) fn new(policy: usize, seed: u64) -> Self {
+        let config = Config { placement: POLICIES[policy % POLICIES.len()], ..Config::default() };
+        Self {
+            engine: Engine::new(config, seed),
+            now: Millis(0),
+            workers: BTreeMap::new(),
+            workers_ever: 0,
+            told: BTreeMap::new(),
+            wants: BTreeSet::new(),
+            collections: BTreeSet::new(),
+            trace: Vec::new(),
+        }
+    }
+
+    fn handle(&mut self, stimulus: Stimulus) {
+        let before = self.summaries();
+        let mut instructions = Vec::new();
+        self.engine.handle_stimulus(self.now, stimulus, &mut instructions);
+        if !cfg!(debug_assertions) {
+            self.engine.check_invariants();
+        }
+        self.check_changes_are_told(&before, &instructions);
+        for instruction in &instructions {
+            self.carry_out(instruction);
+        }
+        self.trace.extend(instructions);
+        self.check_nobody_is_over_committed();
+    }
+
+    fn summaries(&self) -> BTreeMap<CollectionId, Summary> {
+        self.collections.iter().filter_map(|id| Some((*id, self.engine.summary(*id)?))).collect()
+    }
+
+    fn check_changes_are_told(&self, before: &BTreeMap<CollectionId, Summary>, instructions: &[Instruction]) {
+        for (id, summary) in self.summaries() {
+            let told = instructions.contains(&Instruction::CollectionChanged { collection: id });
+            assert!(
+                told || before.get(&id) == Some(&summary),
+                "{id:?} changed in silence from {:#?} to {summary:#?}",
+                before.get(&id)
+            );
+        }
+    }
+
+    fn check_nobody_is_over_committed(&self) {
+        for worker in self.workers.values() {
+            assert!(worker.profile.resources.covers(&worker.used()), "{:?} runs more than it can", worker.id);
+        }
+    }
+
+    fn carry_out(&mut self, instruction: &Instruction) {
+        match instruction {
+            Instruction::ComputeTask { worker, task } => {
+                let worker = self.workers.get_mut(worker).expect("tasks go to connected workers");
+                assert!(worker.profile.resources.covers(&task.resources));
+                assert!(task.dependencies.iter().all(|(_, _, holders)| !holders.is_empty()), "each input has a holder");
+                worker.inbox.push_back(instruction.clone());
+            }
+            Instruction::FreeKeys { worker, .. }
+            | Instruction::AcquireReplicas { worker, .. }
+            | Instruction::RemoveReplicas { worker, .. }
+            | Instruction::StealRequest { worker, .. }
+            | Instruction::RefreshWhoHas { worker, .. }
+            | Instruction::RemoveWorker { worker, .. } => {
+                let worker = self.workers.get_mut(worker).expect("instructions are for connected workers");
+                worker.inbox.push_back(instruction.clone());
+            }
+            Instruction::KeyInMemory { client, key, .. } => self.tell(*client, key, "memory"),
+            Instruction::TaskErred { client, key, .. } => self.tell(*client, key, "erred"),
+            Instruction::TaskRetried { client, key } => self.tell(*client, key, "retried"),
+            Instruction::LostData { client, key } => {
+                self.tell(*client, key, "lost");
+                if key.to_string().starts_with("data") {
+                    self.wants.remove(&(*client, key.clone()));
+                }
+            }
+            Instruction::CancelledKeys { client, keys, .. } => {
+                for key in keys {
+                    self.tell(*client, key, "cancelled");
+                    self.wants.remove(&(*client, key.clone()));
+                }
+            }
+            Instruction::CollectionChanged { .. } => {}
+            Instruction::CollectionReleased { collection } => assert_eq!(self.engine.summary(*collection), None),
+        }
+    }
+
+    fn tell(&mut self, client: ClientId, key: &TaskKey, what: &'static str) {
+        self.told.insert((client, key.clone()), what);
+    }
+
+    pub(crate) fn make(&mut self, (kind, number): Move) {
+        let mut draw = Draw::new(number);
+        self.now.0 += u64::from(draw.below(300));
+        match kind % 32 {
+            0..=6 => self.deliver_to_worker(&mut draw),
+            7..=13 => self.deliver_to_engine(&mut draw),
+            14..=18 => self.end_a_run(&mut draw),
+            19 | 20 => self.fetch(&mut draw),
+            21 => self.join(&mut draw, false),
+            22 => self.leave(&mut draw),
+            23 => self.change_status(&mut draw),
+            24 => self.heartbeat(&mut draw),
+            25 => self.build(&mut draw),
+            26 => self.submit(&mut draw),
+            27 => self.change_collection(&mut draw),
+            28 => self.change_wishes(&mut draw),
+            29 => self.lie(&mut draw),
+            30 => self.scatter(&mut draw),
+            _ => self.handle(Stimulus::Timeout),
+        }
+    }
+
+    fn any_worker(&self, draw: &mut Draw, fits: impl Fn(&SimulatedWorker) -> bool) -> Option<WorkerId> {
+        let ids: Vec<WorkerId> = self.workers.values().filter(|worker| fits(worker)).map(|worker| worker.id).collect();
+        draw.pick(&ids)
+    }
+
+    fn deliver_to_worker(&mut self, draw: &mut Draw) {
+        if let Some(id) = self.any_worker(draw, |worker| !worker.inbox.is_empty()) {
+            self.workers.get_mut(&id).expect("a worker").read();
+        }
+    }
+
+    fn deliver_to_engine(&mut self, draw: &mut Draw) {
+        if let Some(id) = self.any_worker(draw, |worker| !worker.outbox.is_empty())
+            && let Some(stimulus) = self.workers.get_mut(&id).expect("a worker").outbox.pop_front()
+        {
+            self.handle(stimulus);
+        }
+    }
+
+    fn end_a_run(&mut self, draw: &mut Draw) {
+        if let Some(id) = self.any_worker(draw, |worker| !worker.executing().is_empty()) {
+            let worker = self.workers.get_mut(&id).expect("a worker");
+            let key = draw.pick(&worker.executing()).expect("a run");
+            let ending = [Ending::Result, Ending::Result, Ending::Result, Ending::Exception, Ending::Reschedule, Ending::Secede];
+            worker.end(&key, draw.pick(&ending).expect("an ending"));
+        }
+    }
+
+    fn fetch(&mut self, draw: &mut Draw) {
+        if let Some(id) = self.any_worker(draw, |worker| !worker.wanted_inputs().is_empty()) {
+            let (key, said) = draw.pick(&self.workers[&id].wanted_inputs()).expect("an input");
+            let holds = |worker: &SimulatedWorker| said.contains(&worker.profile.address) && worker.memory().contains(&key);
+            let found = self.workers.values().any(holds);
+            self.workers.get_mut(&id).expect("a worker").fetched(key, found);
+        }
+    }
+
+    pub(crate) fn join(&mut self, draw: &mut Draw, adequate: bool) {
+        if self.workers.len() >= WORKERS_MAX && !adequate {
+            return;
+        }
+        self.workers_ever += 1;
+        let id = WorkerId(self.workers_ever);
+        let mut resources = Resources::default();
+        if adequate || draw.one_in(2) {
+            resources.0.insert("GPU".to_owned(), amount(if adequate { 4 } else { 1 + draw.below(3) }));
+        }
+        let disk = if adequate || draw.one_in(2) { "nvme" } else { "hdd" };
+        let profile = WorkerProfile {
+            address: WorkerAddress::new(format!("tcp://w{}:1", self.workers_ever)),
+            name: format!("w{}", self.workers_ever),
+            pod: None,
+            nthreads: 1 + draw.below(3),
+            memory_limit: None,
+            resources,
+            labels: BTreeMap::from([("disk".to_owned(), disk.to_owned())]),
+            builder: !adequate && draw.one_in(10),
+        };
+        let mut worker = SimulatedWorker::new(id, profile.clone());
+        worker.become_status(WorkerStatus::Running);
+        self.workers.insert(id, worker);
+        self.handle(Stimulus::WorkerJoined { worker: id, profile });
+    }
+
+    fn leave(&mut self, draw: &mut Draw) {
+        if let Some(id) = self.any_worker(draw, |_| true) {
+            self.workers.remove(&id);
+            self.handle(Stimulus::WorkerLeft { worker: id, expected: draw.one_in(3) });
+        }
+    }
+
+    fn change_status(&mut self, draw: &mut Draw) {
+        let statuses = [WorkerStatus::Paused, WorkerStatus::Running, WorkerStatus::Running, WorkerStatus::ClosingGracefully];
+        if let Some(id) = self.any_worker(draw, |_| true) {
+            self.workers.get_mut(&id).expect("a worker").become_status(draw.pick(&statuses).expect("a status"));
+        }
+    }
+
+    fn heartbeat(&mut self, draw: &mut Draw) {
+        if let Some(id) = self.any_worker(draw, |_| true) {
+            self.handle(self.workers[&id].heartbeat());
+        }
+    }
+
+    fn build(&mut self, draw: &mut Draw) {
+        let collection = CollectionId(draw.below(COLLECTIONS));
+        let (graph, wanted) = graph(draw);
+        self.collections.insert(collection);
+        let outputs = vec![("out".to_owned(), wanted)];
+        self.handle(Stimulus::CollectionBuilt { collection, graph, outputs, requirements: requirements(draw) });
+    }
+
+    fn change_collection(&mut self, draw: &mut Draw) {
+        let collection = CollectionId(draw.below(COLLECTIONS));
+        if draw.one_in(3) {
+            self.collections.remove(&collection);
+            self.handle(Stimulus::CollectionRemoved { collection });
+        } else {
+            self.handle(Stimulus::CollectionChanged { collection, requirements: requirements(draw) });
+        }
+    }
+
+    fn submit(&mut self, draw: &mut Draw) {
+        let client = ClientId(draw.below(CLIENTS));
+        let (graph, wanted) = graph(draw);
+        self.wants.extend(wanted.iter().map(|key| (client, key.clone())));
+        let submitting_task = draw.one_in(5).then(|| key(draw.below(KEYS)));
+        self.handle(Stimulus::UpdateGraph { client, graph, wanted, requirements: requirements(draw), submitting_task });
+    }
+
+    fn change_wishes(&mut self, draw: &mut Draw) {
+        let client = ClientId(draw.below(CLIENTS));
+        let keys: Vec<TaskKey> = (0..1 + draw.below(4)).map(|_| key(draw.below(KEYS))).collect();
+        match draw.below(6) {
+            0 => {
+                self.wants.extend(keys.iter().map(|key| (client, key.clone())));
+                self.handle(Stimulus::ClientDesiresKeys { client, keys });
+            }
+            1 | 2 => {
+                self.wants.retain(|(wanting, key)| *wanting != client || !keys.contains(key));
+                self.handle(Stimulus::ClientReleasesKeys { client, keys });
+            }
+            3 => self.handle(Stimulus::CancelKeys { client, keys, force: draw.one_in(2) }),
+            4 => self.handle(Stimulus::RetryKeys { keys }),
+            _ => {
+                self.wants.retain(|(wanting, _)| *wanting != client);
+                self.handle(Stimulus::ClientLeft { client });
+            }
+        }
+    }
+
+    fn scatter(&mut self, draw: &mut Draw) {
+        let (client, key) = (ClientId(draw.below(CLIENTS)), TaskKey::from_text(&format!("data-{}", draw.below(3))));
+        let Some(id) = self.any_worker(draw, |_| true) else { return };
+        self.workers.get_mut(&id).expect("a worker").scattered(key.clone());
+        self.wants.insert((client, key.clone()));
+        self.handle(Stimulus::DataScattered { client, key, nbytes: 8, typename: "int".to_owned(), workers: vec![id] });
+    }
+
+    /// Says what makes no sense, or does what a worker may do of itself.
+    fn lie(&mut self, draw: &mut Draw) {
+        let worker = WorkerId(1 + draw.below(self.workers_ever + 1));
+        let (key, run_id) = (key(draw.below(KEYS + 2)), RunId(u64::from(draw.below(50))));
+        match draw.below(7) {
+            0 => self.handle(Stimulus::TaskErred { worker, key, run_id, failure: failure("KeyError: 1") }),
+            1 => self.handle(Stimulus::LongRunning { worker, key, run_id, compute_ms: Some(f64::NAN) }),
+            2 => self.handle(Stimulus::StealResponse { worker, key, run_id, state: draw.one_in(2).then(|| "ready".to_owned()) }),
+            3 => self.handle(Stimulus::RequestRefreshWhoHas { worker, keys: vec![key] }),
+            4 => self.handle(Stimulus::WorkerStatusChanged { worker: WorkerId(10_000), status: WorkerStatus::Running }),
+            5 => self.handle(Stimulus::WorkerHeartbeat { worker, memory: 0, bandwidth: Some(-1.0), executing: vec![] }),
+            _ => {
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.lose(&key);
+                }
+            }
+        }
+    }
+
+    /// From here on nothing fails, and one worker can run everything.
+    pub(crate) fn settle(&mut self) {
+        let mut draw = Draw::new(7);
+        self.join(&mut draw, true);
+        for worker in self.workers.values_mut() {
+            worker.become_status(WorkerStatus::Running);
+        }
+        for round in 0..ROUNDS_TO_SETTLE {
+            self.now.0 += 100;
+            for id in self.workers.keys().copied().collect::<Vec<_>>() {
+                self.work_off(id);
+            }
+            if round % 5 == 4 {
+                for id in self.workers.keys().copied().collect::<Vec<_>>() {
+                    self.handle(self.workers[&id].heartbeat());
+                }
+                self.handle(Stimulus::Timeout);
+            }
+            if round > 20 && self.workers.values().all(is_idle) {
+                return;
+            }
+        }
+        panic!("does not settle: {:#?}", self.workers);
+    }
+
+    fn work_off(&mut self, id: WorkerId) {
+        while !self.workers[&id].inbox.is_empty() {
+            self.workers.get_mut(&id).expect("a worker").read();
+        }
+        for (key, said) in self.workers[&id].wanted_inputs() {
+            let holds = |worker: &SimulatedWorker| said.contains(&worker.profile.address) && worker.memory().contains(&key);
+            let found = self.workers.values().any(holds);
+            self.workers.get_mut(&id).expect("a worker").fetched(key, found);
+        }
+        for key in self.workers[&id].executing() {
+            self.workers.get_mut(&id).expect("a worker").end(&key, Ending::Result);
+        }
+        while let Some(stimulus) = self.workers.get_mut(&id).and_then(|worker| worker.outbox.pop_front()) {
+            self.handle(stimulus);
+        }
+    }
+
+    /// Everything that is wanted has settled, and nobody holds what nobody wants.
+    pub(crate) fn check_settled(&self) {
+        for key in self.engine.keys() {
+            let state = self.engine.task_state(key).expect("a known key");
+            let is_settled = matches!(state, "memory" | "erred" | "released");
+            assert!(is_settled, "{key} is {state}: {:#?}", self.engine.story(key));
+        }
+        for worker in self.workers.values() {
+            let known: BTreeSet<TaskKey> = self.engine.has_what(worker.id).into_iter().collect();
+            assert_eq!(known, worker.memory(), "what {:?} holds", worker.id);
+        }
+        for worker in self.engine.workers() {
+            assert!(worker.used.is_empty(), "nothing runs, so nothing is taken: {worker:?}");
+        }
+        for (client, key) in &self.wants {
+            let told = self.told.get(&(*client, key.clone())).copied();
+            match self.engine.task_state(key) {
+                Some("memory") => assert_eq!(told, Some("memory"), "{client:?} and {key}"),
+                Some("erred") => assert_eq!(told, Some("erred"), "{client:?} and {key}"),
+                Some(_) | None => assert!(matches!(told, Some("lost" | "cancelled")), "{client:?} and {key}: {told:?}"),
+            }
+        }
+    }
+}
+
+fn is_idle(worker: &SimulatedWorker) -> bool {
+    worker.inbox.is_empty() && worker.outbox.is_empty() && worker.executing().is_empty() && worker.wanted_inputs().is_empty()
+}
