@@ -44,6 +44,7 @@ import functools
 import graphlib
 import importlib
 import inspect
+import io
 import linecache
 import operator
 import pickle
@@ -690,13 +691,20 @@ def document(graph, clock, limits):
     clock.phase("order")
     index = {key: position for position, key in enumerate(keys)}
     annotations, tasks, nbytes = {}, [], 0
+    # By value: other workers do not have this file.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    pickler = type("Pickler", (Pickler,), {"by_value": {}})
     for key in keys:
         node = nodes[key]
-        run_spec = pickle_task(key, node, graph)
+        try:
+            run_spec = pickle_task(key, node, pickler)
+        except Exception as error:
+            of = next((f" of `{output[0]}`" for output in graph.outputs if output[0] and key in cull(nodes, output[3])), "")
+            raise Refused("NotSerializable", f"the task `{key}`{of} cannot be pickled: {describe_error(error)}") from error
         nbytes += len(run_spec)
         if nbytes > limit_bytes:
             raise Refused("TooLarge", f"the graph takes more than {limit_bytes} bytes: load data in tasks, not before")
-        dependencies = [index.setdefault(needed, len(index)) for needed in sorted(node.dependencies, key=str)]
+        dependencies = sorted(index.setdefault(needed, len(index)) for needed in node.dependencies)
         annotation = annotation_of(key, graph.annotations.get(key), annotations)
         actor, name = key in graph.actors, graph.names.get(key)
         tasks.append([dependencies, order.get(key, 0), bool(node.data_producer), actor, annotation, run_spec, name])
@@ -750,26 +758,74 @@ def annotation_of(key, annotation, table):
     return table.setdefault(packed, (annotation, len(table)))[1]
 
 
-def pickle_task(key, node, graph):
+class Pickler(pickle.Pickler):
+    """Pickles tasks at the speed of `pickle`, what other processes cannot import by value, and each such thing once.
+
+    cloudpickle does the same, some ten times slower, and again for each task that uses a function of the source.
+    """
+
+    by_value = {}
+
+    def reducer_override(self, value):
+        if type(value) is Task and not value.kwargs:
+            return Task, (value.key, value.func, *value.args)
+        if isinstance(value, (types.FunctionType, type)):
+            return self.reduce_definition(value)
+        return NotImplemented
+
+    def reduce_definition(self, value):
+        if id(value) not in self.by_value:
+            blob = None if is_importable(value) else cloudpickle.dumps(value, protocol=5)
+            self.by_value[id(value)] = value, blob  # with the value, so that the id stays its own
+        blob = self.by_value[id(value)][1]
+        return NotImplemented if blob is None else (pickle.loads, (blob,))
+
+
+def is_importable(definition):
+    """Whether other processes find this function or class under its name."""
+    module = sys.modules.get(definition.__module__)
+    if module is None or module.__name__ in ("__main__", *cloudpickle.list_registry_pickle_by_value()):
+        return False
+    try:
+        return operator.attrgetter(definition.__qualname__)(module) is definition
+    except AttributeError:
+        return module.__name__ == "builtins"  # `type(None)` and its like, which pickle knows
+
+
+def pickle_fast(pickler, value):
+    buffer = io.BytesIO()
+    pickler(buffer, protocol=5).dump(value)
+    return buffer.getvalue()
+
+
+class Reduced:
+    """Pickles as a call."""
+
+    __slots__ = ("function", "args")
+
+    def __init__(self, function, *args):
+        self.function, self.args = function, args
+
+    def __reduce__(self):
+        return self.function, self.args
+
+
+def pickle_task(key, node, pickler):
     """A run spec that any worker can decode: what the task is made of is unpickled when the task runs.
 
     Otherwise a function whose module a worker lacks would break that worker's connection, and it would exit.
     """
     try:
+        blob = pickle_fast(pickler, node)
+    except Exception:
         blob = dumps(node)
-        if __name__.encode() in blob:
-            # By value: other workers do not have this file.
-            cloudpickle.register_pickle_by_value(sys.modules[__name__])
-            blob = cloudpickle.dumps(node)
-    except Exception as error:
-        names = [output[0] for output in graph.outputs if output[0] and key in cull(convert_legacy_graph(graph.raw), output[3])]
-        of = f" of `{names[0]}`" if names else ""
-        raise Refused("NotSerializable", f"the task `{key}`{of} cannot be pickled: {describe_error(error)}") from error
-    values = Dict({needed: TaskRef(needed) for needed in node.dependencies})
+    values = Reduced(Dict, [(needed, TaskRef(needed)) for needed in node.dependencies])
     if node.is_coro:
-        cloudpickle.register_pickle_by_value(sys.modules[__name__])
-        return cloudpickle.dumps(Task(key, run_async, blob, values))
-    return pickle.dumps(call(key, Task(None, pickle.loads, blob), values), protocol=5)
+        return pickle_fast(pickler, Reduced(Task, key, run_async, blob, values))
+    loaded = Reduced(Task, None, pickle.loads, blob)
+    if hasattr(operator, "call"):
+        return pickle.dumps(Reduced(Task, key, operator.call, loaded, values), protocol=5)
+    return pickle.dumps(Reduced(Task, key, apply, loaded, Reduced(List, values)), protocol=5)
 
 
 def call(key, function, *args, **kwargs):
