@@ -87,6 +87,20 @@ impl<'m> Place<'m> {
         matches!(self.reader().token(), Ok(Token::Text(found)) if found == text)
     }
 
+    /// Where the text of the next name lies; nowhere if the name is no text, since no field has such a name.
+    pub(super) fn name(&self, reader: &mut Reader<'_>) -> Result<Range<usize>, DocumentError> {
+        let start = *reader;
+        let length = if let Token::Text(text) = reader.token()? {
+            text.len()
+        } else {
+            *reader = start;
+            skip(reader)?;
+            0
+        };
+        let end = self.range.start + reader.position();
+        Ok(end - length..end)
+    }
+
     /// The next value of a reader of this place.
     pub(super) fn inner(&self, reader: &mut Reader<'_>) -> Result<Self, DocumentError> {
         let range = skip(reader)?;

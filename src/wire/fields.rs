@@ -13,7 +13,7 @@ use super::opaque::{Pickled, kept};
 use super::value::Value;
 use crate::dask::{ClientName, Serialized, TaskKey, WorkerAddress};
 
-/// Where the fields of a map are: names and values.
+/// Where the fields of a map are: the texts of the names, and the values.
 pub(super) type Entries = SmallVec<[(Range<usize>, Range<usize>); 16]>;
 
 /// The fields of one message or of one map in it.
@@ -41,7 +41,7 @@ impl<'m> Fields<'m> {
         };
         let mut entries = Entries::with_capacity(reader.capacity(length).min(16));
         for _ in 0..length {
-            let name = place.inner(&mut reader)?.range;
+            let name = place.name(&mut reader)?;
             entries.push((name, place.inner(&mut reader)?.range));
         }
         Ok(Self { message: place.message, entries, op })
@@ -362,10 +362,7 @@ impl<'m> Fields<'m> {
     }
 
     fn read_key(&self, name: &str, reader: &mut Reader<'m>) -> Result<TaskKey, DocumentError> {
-        // Written anew: so it is canonical whatever the peer wrote, and does not keep the message in memory.
-        let mut encoder = Encoder::new();
-        copy_key(reader, &mut encoder)?;
-        TaskKey::from_msgpack(encoder.into_document()).map_err(|source| DocumentError::NotKey {
+        TaskKey::from_msgpack(canonical(reader)?).map_err(|source| DocumentError::NotKey {
             op: self.op.to_owned(),
             field: name.to_owned(),
             source,
@@ -382,10 +379,8 @@ impl<'m> Fields<'m> {
 
     fn find_even_nil(&self, name: &str) -> Option<Place<'m>> {
         let document = self.message.document();
-        let is_it =
-            |range: &Range<usize>| matches!(Reader::new(&document[range.clone()]).token(), Ok(Token::Text(text)) if text == name);
         // A name that is there twice counts as Python counts it: the last one.
-        let (_, range) = self.entries.iter().rev().find(|(found, _)| is_it(found))?;
+        let (_, range) = self.entries.iter().rev().find(|(found, _)| document[found.clone()] == *name.as_bytes())?;
         Some(Place { message: self.message, range: range.clone() })
     }
 
@@ -402,8 +397,37 @@ impl<'m> Fields<'m> {
     }
 }
 
-/// Copies the value at the reader with the smallest encoding. The document's depth was checked before.
-fn copy_key(reader: &mut Reader<'_>, encoder: &mut Encoder) -> Result<(), DocumentError> {
+/// Copies the value at the reader, so that a key does not keep its message in memory; in the smallest encoding, whatever
+/// the peer chose. The document's depth was checked before.
+fn canonical(reader: &mut Reader<'_>) -> Result<Bytes, DocumentError> {
+    let start = *reader;
+    if pass_smallest(reader)? {
+        return Ok(Bytes::copy_from_slice(start.until(reader)));
+    }
+    *reader = start;
+    let mut encoder = Encoder::new();
+    copy(reader, &mut encoder)?;
+    Ok(encoder.into_document().into())
+}
+
+/// Passes over a value; whether all of it had its smallest encoding, as Python writes it. Stops where it had not.
+fn pass_smallest(reader: &mut Reader<'_>) -> Result<bool, DocumentError> {
+    let start = reader.position();
+    let token = reader.token()?;
+    if reader.position() - start != token.smallest_length() {
+        return Ok(false);
+    }
+    if let Token::Array(length) = token {
+        for _ in 0..length {
+            if !pass_smallest(reader)? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn copy(reader: &mut Reader<'_>, encoder: &mut Encoder) -> Result<(), DocumentError> {
     match reader.token()? {
         Token::Nil => encoder.nil(),
         Token::Boolean(boolean) => encoder.boolean(boolean),
@@ -415,7 +439,7 @@ fn copy_key(reader: &mut Reader<'_>, encoder: &mut Encoder) -> Result<(), Docume
         Token::Array(length) => {
             encoder.array(length);
             for _ in 0..length {
-                copy_key(reader, encoder)?;
+                copy(reader, encoder)?;
             }
         }
         // Refused as a key afterwards.

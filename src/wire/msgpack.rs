@@ -58,6 +58,34 @@ impl Token<'_> {
             Self::Map(_) => "map",
         }
     }
+
+    /// How many bytes the piece takes in the smallest encoding, which Python's msgpack always writes.
+    pub const fn smallest_length(&self) -> usize {
+        match *self {
+            Self::Nil | Self::Boolean(_) => 1,
+            Self::Integer(-32..=127) => 1,
+            Self::Integer(-128..=255) => 2,
+            Self::Integer(-32_768..=65_535) => 3,
+            Self::Integer(-2_147_483_648..=4_294_967_295) => 5,
+            Self::Integer(_) | Self::Unsigned(_) | Self::Float(_) => 9,
+            Self::Text(text) => text.len() + if text.len() < 32 { 1 } else { long_head(text.len()) },
+            Self::Binary(binary) => binary.len() + long_head(binary.len()),
+            Self::Array(length) | Self::Map(length) => match length {
+                0..16 => 1,
+                16..65_536 => 3,
+                _ => 5,
+            },
+        }
+    }
+}
+
+/// The head of a text or binary that is too long for a head of one byte.
+const fn long_head(length: usize) -> usize {
+    match length {
+        0..256 => 2,
+        256..65_536 => 3,
+        _ => 5,
+    }
 }
 
 /// A place in a document.
@@ -75,6 +103,11 @@ impl<'a> Reader<'a> {
     /// How many bytes were read.
     pub const fn position(&self) -> usize {
         self.at
+    }
+
+    /// The bytes from here to where `end` has read of the same document.
+    pub fn until(&self, end: &Self) -> &'a [u8] {
+        self.document.get(self.at..end.at).unwrap_or_default()
     }
 
     /// How many bytes are left.
@@ -228,5 +261,36 @@ impl<'a> Reader<'a> {
 
     fn fixed<const LENGTH: usize>(&mut self) -> Result<[u8; LENGTH], MsgpackError> {
         self.bytes(LENGTH)?.try_into().map_err(|_| MsgpackError::Truncated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reader;
+    use crate::wire::encode::Encoder;
+
+    #[test]
+    fn the_encoder_writes_the_smallest_encoding() {
+        let mut encoder = Encoder::new();
+        for power in 0..63 {
+            for integer in [1_i64 << power, (1 << power) - 1, -(1 << power), -(1 << power) - 1] {
+                encoder.integer(integer);
+            }
+        }
+        encoder.unsigned(u64::MAX);
+        encoder.float(1.0);
+        for length in [0, 15, 16, 31, 32, 255, 256, 65_535, 65_536] {
+            encoder.text(&"x".repeat(length));
+            encoder.binary(&vec![0; length]);
+            encoder.array(length);
+            encoder.map(length);
+        }
+        let document = encoder.into_document();
+        let mut reader = Reader::new(&document);
+        while reader.remaining() > 0 {
+            let start = reader.position();
+            let token = reader.token().unwrap();
+            assert_eq!(reader.position() - start, token.smallest_length(), "{token:?}");
+        }
     }
 }

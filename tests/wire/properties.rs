@@ -12,8 +12,10 @@ use proptest::test_runner::RngSeed;
 
 use crate::support::{Capture, arrived, captures, read_in_every_way};
 
+/// Always the same cases; `PROPTEST_CASES` asks for more of them.
 fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, rng_seed: RngSeed::Fixed(7), failure_persistence: None, ..ProptestConfig::default() }
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: cases.max(default.cases), rng_seed: RngSeed::Fixed(7), failure_persistence: None, ..default }
 }
 
 /// Feeds bytes in pieces; the decoder never holds more than it was given.
