@@ -38,6 +38,15 @@ impl Servers {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).handles.get(namespace).cloned()
     }
 
+    /// The reports of all servers, each with its namespace.
+    pub fn reports(&self) -> Vec<(String, Arc<Report>)> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let of = |(namespace, handle): (&String, &Handle)| {
+            handle.reports().into_iter().map(|report| (namespace.clone(), report)).collect::<Vec<_>>()
+        };
+        inner.handles.iter().flat_map(of).collect()
+    }
+
     /// Namespaces that need a server and have none. Waits until there is one.
     pub async fn wanted(&self) -> BTreeSet<String> {
         loop {

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result};
 use kube::Client;
-use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -33,12 +32,13 @@ pub async fn run(args: OperatorArgs) -> Result<()> {
     info!(version = env!("CARGO_PKG_VERSION"), kubernetes = %kubernetes.git_version, "starting");
 
     let health = Arc::new(Health::default());
-    let registry = Arc::new(Mutex::new(Registry::default()));
+    let servers = Servers::default();
+    let reports = servers.clone();
+    let registry = Arc::new(Mutex::new(telemetry::registry(Box::new(move || reports.reports()))));
     let http = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), args.http_port);
     let serving_http = telemetry::serve(http, Arc::clone(&health), registry);
 
     let index = SharedIndex::default();
-    let servers = Servers::default();
     let (pods_changed, pod_changes) = mpsc::unbounded_channel();
     let _watches = watch_pods(&client, &args.namespaces, &index, &pods_changed);
     let (reports, reported) = mpsc::unbounded_channel();

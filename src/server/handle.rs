@@ -111,6 +111,11 @@ impl Handle {
         self.reports.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
     }
 
+    /// Every report there is.
+    pub fn reports(&self) -> Vec<Arc<Report>> {
+        self.reports.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     fn send(&self, command: Command) {
         // A server that has ended has no reports either: whoever asks sees that.
         let _ = self.commands.send(command);

@@ -2,6 +2,8 @@
 
 mod http;
 mod logs;
+mod metrics;
 
 pub use http::{Health, serve};
 pub use logs::{LogFormat, log_to_stdout, log_to_terminal};
+pub use metrics::registry;
