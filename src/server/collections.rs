@@ -225,7 +225,7 @@ impl Namespace {
         match result {
             Ok(document) => self.accept_graph(id, *document),
             Err(BuildFailure::Refused { error, exception: _ }) => {
-                warn!(collection = %collection.request.name, kind = %error.kind, message = %error.message, "the build failed");
+                warn!(collection = %collection.request.name, kind = %error.kind, error = %error.message, "the build failed");
                 collection.stage = Stage::BuildFailed(error);
             }
             Err(BuildFailure::BuilderLost { reason }) => {
