@@ -39,7 +39,7 @@ verify: generate ## Fail if what is generated is not what is committed
 ##@ Test
 
 # All suites, those that need least first. Each is a target of its own.
-SUITES := check builder-test chart-test
+SUITES := check envtest builder-test chart-test
 
 .PHONY: test
 test: ## Run every test, and bring up what they need; ends with the sum
@@ -51,6 +51,10 @@ check: ## Run what needs no cluster: format, lints, unit tests, scenarios, laws
 	$(CARGO) clippy --quiet --all-targets -- -D warnings
 	$(CARGO) clippy --quiet --all-targets --no-default-features -- -D warnings
 	$(CARGO) test --quiet
+
+.PHONY: envtest
+envtest: ## Test the CRD and the controller against a real API server
+	MAINSTAY_TEST_KUBECONFIG="$$(dev/cluster --api up)" $(CARGO) test --quiet --test envtest
 
 .PHONY: builder-test
 builder-test: venv ## Test how sources become graphs, on stock workers

@@ -209,7 +209,7 @@ impl Look<'_> {
         if let Some(pause) = self.remembered.written.pause() {
             return Ok(Shown::Later(pause));
         }
-        let stored = status::write(&self.api, identity, &status, &mut self.remembered.written).await?;
+        let stored = status::write(&self.api, identity, collection, &status, &mut self.remembered.written).await?;
         events::publish(&self.context.recorder, collection, events::notes(previous.as_ref(), &status)).await;
         Ok(Shown::Written(Box::new(stored)))
     }

@@ -24,6 +24,7 @@ mod event;
 mod handle;
 mod namespace;
 mod requests;
+mod stand_in;
 mod topics;
 mod workers;
 
@@ -36,6 +37,7 @@ use tokio::task::JoinHandle;
 pub use admission::{Admission, Facts, Verdict};
 pub use build_request::{Actors, BuildRequest, InlineTask, Input, Source};
 pub use handle::{BuildError, CollectionRequest, Handle, OutputInfo, Report, Stage};
+pub use stand_in::StandIn;
 
 use crate::engine::Engine;
 use crate::server::accept::{Guests, Reception, accept_loop};

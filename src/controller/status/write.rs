@@ -45,17 +45,20 @@ impl Written {
 /// status differs and that `pause` is over.
 ///
 /// # Errors
-/// When the API server refuses: also when the object was deleted, or made anew under its name.
+/// When the API server refuses: also when the object changed meanwhile, or is another one under the same name. Only the
+/// resource version tells; a uid is not looked at when a status is applied.
 pub(in crate::controller) async fn write(
     api: &Api<PersistedCollection>,
     identity: &Identity,
+    collection: &PersistedCollection,
     status: &PersistedCollectionStatus,
     written: &mut Written,
 ) -> Result<PersistedCollection, Error> {
+    let seen = version_of(collection).max(written.status.as_ref().map(|(version, _)| *version));
     let object = json!({
         "apiVersion": PersistedCollection::api_version(&()),
         "kind": PersistedCollection::kind(&()),
-        "metadata": { "name": identity.name, "uid": identity.uid },
+        "metadata": { "name": identity.name, "resourceVersion": seen.map(|version| version.to_string()) },
         "status": status,
     });
     written.at = Some(Instant::now());

@@ -39,7 +39,7 @@ fn a_full_spec_becomes_what_the_server_and_the_engine_take() {
     }))
     .unwrap();
     assert_eq!(validated.build.inputs["base"].collection, "base-table");
-    assert_eq!(validated.build.actors.tasks["model"], false);
+    assert!(!validated.build.actors.tasks["model"]);
     let requirements = validated.requirements;
     let workers = requirements.workers.unwrap();
     assert_eq!(workers.match_labels["disk"], "nvme");

@@ -1,0 +1,104 @@
+//! From a new object to one that its server knows.
+
+use std::time::Duration;
+
+use kube::runtime::controller::Action;
+use serde_json::json;
+
+use crate::world::{World, good_spec};
+
+#[tokio::test(start_paused = true)]
+async fn new_collection_is_said_to_be_worked_on_then_held_then_handed_over() {
+    let mut world = World::new();
+    let requests = world.reconcile().await.settled();
+    assert_eq!(requests, ["status Pending@null Ready=Unknown/Accepted", r#"finalizers ["mainstay.dev/release"] at version 2"#]);
+    assert_eq!(world.stand_in.taken(), ["apply uid-1 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn taken_collection_without_news_makes_no_request() {
+    let mut world = World::taken().await;
+    for _ in 0..100 {
+        world.pass(Duration::from_millis(100)).await;
+        assert_eq!(world.reconcile().await.settled(), [""; 0]);
+    }
+    // It has no report, so the server is asked again each time; it takes the same request for what it is.
+    assert!(world.stand_in.taken().iter().all(|taken| taken == "apply uid-1 1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn collection_in_a_namespace_without_server_asks_for_one() {
+    let world = World::new();
+    world.servers.remove("analytics");
+    world.reconcile().await.settled();
+    assert_eq!(world.servers.wanted().await.into_iter().collect::<Vec<_>>(), ["analytics"]);
+    world.pass(Duration::from_secs(5)).await;
+    assert_eq!(world.reconcile().await.settled(), [""; 0]);
+    world.pass(Duration::from_secs(6)).await;
+    let requests = world.reconcile().await.settled();
+    assert_eq!(requests, ["status Pending@null Ready=Unknown/WaitingForScheduler",]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn invalid_spec_gets_one_status_and_one_event_and_goes_nowhere() {
+    let spec = json!({"source": {"tasks": [{"key": "a", "call": "m:f", "args": [{"task": "a"}]}]}});
+    let mut world = World::with(spec);
+    let requests = world.reconcile().await.settled();
+    assert_eq!(
+        requests,
+        [
+            "status Failed@1 Ready=False/InvalidSpec",
+            "event Warning InvalidSpec: spec.source.tasks: tasks need each other in a circle: a → a",
+        ]
+    );
+    world.pause().await;
+    assert_eq!(world.reconcile().await.settled(), [""; 0]);
+    assert_eq!(world.stand_in.taken(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn mended_spec_is_taken() {
+    let mut world = World::with(json!({"source": {"python": "x"}, "collections": ["class"]}));
+    world.reconcile().await.settled();
+    world.api.change(|collection| {
+        collection["spec"] = good_spec();
+        collection["metadata"]["generation"] = json!(2);
+    });
+    world.pause().await;
+    let requests = world.reconcile().await.settled();
+    assert_eq!(requests, [r#"finalizers ["mainstay.dev/release"] at version 3"#]);
+    assert_eq!(world.stand_in.taken(), ["apply uid-1 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn finalizers_of_others_stay() {
+    let world = World::new();
+    world.api.change(|collection| collection["metadata"]["finalizers"] = json!(["other.dev/x"]));
+    let requests = world.reconcile().await.settled();
+    assert_eq!(requests[1], r#"finalizers ["other.dev/x","mainstay.dev/release"] at version 3"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn conflict_is_looked_at_again_and_hands_over_nothing() {
+    let mut world = World::new();
+    world.api.refuse("finalizers", 409);
+    let outcome = world.reconcile().await;
+    assert_eq!(outcome.result.unwrap_err().reason(), "ChangeFinalizers");
+    assert_eq!(world.stand_in.taken(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn api_server_that_fails_is_an_error_to_retry() {
+    let world = World::new();
+    world.api.refuse("status", 500);
+    let error = world.reconcile().await.result.unwrap_err();
+    assert!(error.is_retryable());
+    assert!(error.message().starts_with("failed to write the status: "), "{}", error.message());
+}
+
+#[tokio::test(start_paused = true)]
+async fn event_that_is_refused_fails_nothing() {
+    let world = World::with(json!({"source": {}, "collections": ["x"]}));
+    world.api.refuse("event", 403);
+    assert_eq!(world.reconcile().await.result.unwrap(), Action::requeue(Duration::from_secs(300)));
+}
