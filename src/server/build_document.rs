@@ -1,4 +1,4 @@
-//! Reads what builder.py answers: a graph, or why there is none.
+//! Reads what `builder/serve.py` answers: a graph, or why there is none.
 //!
 //! The answer comes from a worker, where the source may have done anything; nothing in it is trusted.
 

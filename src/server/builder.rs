@@ -1,6 +1,6 @@
-//! Has graphs built by `builder.py` on a worker.
+//! Has graphs built on a worker, by the Python files of `builder/`.
 //!
-//! The Python text travels with each call; a worker that has it already does not run it again. builder.py documents
+//! Their text travels with each call; a worker that has it already does not run it again. `builder/serve.py` documents
 //! the requests and the answer.
 
 use std::collections::BTreeMap;
@@ -24,7 +24,19 @@ use crate::wire::opaque::into_plain_bytes;
 use crate::wire::pickle::Object;
 use crate::wire::value::Value;
 
-const SOURCE: &str = include_str!("builder.py");
+/// Makes modules of the files, and gives `serve`.
+const LOADER: &str = include_str!("builder/load.py");
+/// Each after those that it imports.
+const FILES: [(&str, &str); 8] = [
+    ("errors", include_str!("builder/errors.py")),
+    ("run_specs", include_str!("builder/run_specs.py")),
+    ("shuffles", include_str!("builder/shuffles.py")),
+    ("document", include_str!("builder/document.py")),
+    ("graph", include_str!("builder/graph.py")),
+    ("tasks", include_str!("builder/tasks.py")),
+    ("sources", include_str!("builder/sources.py")),
+    ("serve", include_str!("builder/serve.py")),
+];
 /// A source may compute while it builds, but not for ever.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// More tasks than this are refused: larger partitions are what helps.
@@ -32,18 +44,18 @@ pub(crate) const TASKS_A_GRAPH_MAX: usize = 2_000_000;
 /// All run specs of a graph together; data belongs into tasks that load it.
 const RUN_SPEC_BYTES_MAX: usize = 1 << 30;
 
-/// Makes a module of the source, once a process, and gives its function `serve`.
-const BOOTSTRAP: &str = "(lambda sys, types: (sys.modules.get(name) or (lambda module: (exec(compile(source, '<mainstay builder>', 'exec'), \
-     module.__dict__), sys.modules.setdefault(name, module))[1])(types.ModuleType(name))).serve)\
-     (__import__('sys'), __import__('types'))";
+const BOOTSTRAP: &str = "(lambda names: (exec(loader, names), names['load'](package, files))[1])({})";
 
-/// The pickle of `serve`: `eval(BOOTSTRAP, {"name": …, "source": …})`.
+/// The pickle of `serve`: `eval(BOOTSTRAP, {"loader": …, "package": …, "files": …})`.
 static SERVE: LazyLock<Bytes> = LazyLock::new(|| {
+    // Another text is another package, so that a new Mainstay does not find an old one's modules.
     let mut hasher = DefaultHasher::new();
-    SOURCE.hash(&mut hasher);
+    FILES.hash(&mut hasher);
+    let files = FILES.map(|(name, source)| Object::Tuple(vec![Object::text(name), Object::text(source)])).to_vec();
     let globals = Object::Dict(vec![
-        (Object::text("name"), Object::text(format!("_mainstay_builder_{:016x}", hasher.finish()))),
-        (Object::text("source"), Object::text(SOURCE)),
+        (Object::text("loader"), Object::text(LOADER)),
+        (Object::text("package"), Object::text(format!("_mainstay_builder_{:016x}", hasher.finish()))),
+        (Object::text("files"), Object::List(files)),
     ]);
     Object::call("builtins", "eval", vec![Object::text(BOOTSTRAP), globals]).dumps()
 });
@@ -64,7 +76,7 @@ impl BuildFailure {
     }
 }
 
-/// Which entry of builder.py is called.
+/// Which entry of `builder/serve.py` is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// A collection's source.

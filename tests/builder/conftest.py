@@ -1,4 +1,4 @@
-"""Runs src/server/builder.py the way Mainstay does, on a stock scheduler with stock workers in processes of their own.
+"""Runs src/server/builder/ the way Mainstay does, on a stock scheduler with stock workers in processes of their own.
 
 No Mainstay binary takes part: the request goes straight to a worker's RPC server, and the built tasks are run by the
 stock scheduler, or by hand.
@@ -6,7 +6,6 @@ stock scheduler, or by hand.
 
 import pathlib
 import pickle
-import struct
 import sys
 
 import dask
@@ -16,25 +15,23 @@ from distributed import Client, Future, LocalCluster, futures_of
 from distributed.protocol import deserialize
 from distributed.protocol.pickle import loads
 
-SOURCE = (pathlib.Path(__file__).parents[2] / "src/server/builder.py").read_text()
+FOLDER = pathlib.Path(__file__).parents[2] / "src/server/builder"
+# Each after those that it imports, as in src/server/builder.rs.
+FILES = ["errors", "run_specs", "shuffles", "document", "graph", "tasks", "sources", "serve"]
 
-BOOTSTRAP = (
-    "(lambda sys, types: (sys.modules.get(name) or (lambda module: (exec(compile(source, '<mainstay builder>', 'exec'), "
-    "module.__dict__), sys.modules.setdefault(name, module))[1])(types.ModuleType(name))).serve)"
-    "(__import__('sys'), __import__('types'))"
-)
-
-
-def text(value):
-    """The pickle opcode BINUNICODE."""
-    encoded = value.encode()
-    return b"X" + struct.pack("<I", len(encoded)) + encoded
+BOOTSTRAP = "(lambda names: (exec(loader, names), names['load'](package, files))[1])({})"
 
 
 def function_pickle():
-    """eval(BOOTSTRAP, {"name": …, "source": …}), as src/server/builder.rs assembles it."""
-    names = b"}(" + text("name") + text("_mainstay_builder_test") + text("source") + text(SOURCE) + b"u"
-    return b"\x80\x04" + text("builtins") + text("eval") + b"\x93" + text(BOOTSTRAP) + names + b"\x86R."
+    """The pickle of `eval(BOOTSTRAP, {"loader": …, "package": …, "files": …})`."""
+
+    class Call:
+        def __reduce__(self):
+            files = [(name, (FOLDER / f"{name}.py").read_text()) for name in FILES]
+            loader = (FOLDER / "load.py").read_text()
+            return eval, (BOOTSTRAP, {"loader": loader, "package": "_mainstay_builder_test", "files": files})
+
+    return pickle.dumps(Call())
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,10 @@ total = y.sum()
     read = builder.read(document)
     np.testing.assert_array_equal(read["y"], np.arange(100) * 2)
     assert read["total"] == 9900
-    assert [(o["type"], len(o["keys"]), o["npartitions"]) for o in document["outputs"]] == [("Array", 10, 10), ("Array", 1, 1)]
+    assert [(o["type"], len(o["keys"]), o["npartitions"]) for o in document["outputs"]] == [
+        ("Array", 10, 10),
+        ("Array", 1, 1),
+    ]
     alone = [len(builder.python(source, name)["tasks"]) for name in ("y", "total")]
     assert len(document["tasks"]) < sum(alone)
 
@@ -49,7 +52,9 @@ mean = sales.amount.mean()
     )
     read = builder.read(document)
     expected = FRAME[FRAME.amount > 10].assign(double=lambda frame: frame.amount * 2)
-    pd.testing.assert_frame_equal(read["sales"].reset_index(drop=True), expected.reset_index(drop=True), check_dtype=False)
+    pd.testing.assert_frame_equal(
+        read["sales"].reset_index(drop=True), expected.reset_index(drop=True), check_dtype=False
+    )
     pd.testing.assert_series_equal(read["daily"].sort_index(), expected.groupby("day").double.sum(), check_dtype=False)
     assert read["mean"] == expected.amount.mean()
     assert [o["type"] for o in document["outputs"]] == ["DataFrame", "Series", "Scalar"]
@@ -101,7 +106,11 @@ def test_dataframe_operations_give_what_dask_gives(builder, sales, expression):
         expected = dask.compute(namespace["result"])[0]
         expected = expected if not isinstance(expected, list) else expected[0]
     if isinstance(expected, (pd.DataFrame, pd.Series)):
-        by = (lambda x: x.sort_values(list(x.columns)).reset_index(drop=True)) if expected.ndim == 2 else (lambda x: x.sort_index())
+        by = (
+            (lambda x: x.sort_values(list(x.columns)).reset_index(drop=True))
+            if expected.ndim == 2
+            else (lambda x: x.sort_index())
+        )
         expected, read = by(expected), by(read)
         (pd.testing.assert_frame_equal if expected.ndim == 2 else pd.testing.assert_series_equal)(read, expected)
     else:
@@ -292,7 +301,9 @@ def test_inputs_are_another_collections_futures(builder, sales):
     np.testing.assert_array_equal(read["y"], np.arange(1, 7))
     external = documents[0]["keys"][len(documents[0]["tasks"]) :]
     assert set(external) == set(futures)
-    assert documents[0]["keys"][: len(documents[0]["tasks"]) - 1] == documents[1]["keys"][: len(documents[1]["tasks"]) - 1]
+    assert (
+        documents[0]["keys"][: len(documents[0]["tasks"]) - 1] == documents[1]["keys"][: len(documents[1]["tasks"]) - 1]
+    )
 
 
 def test_actors_by_collection_key_and_prefix(builder):
@@ -310,7 +321,10 @@ other = dask.delayed(Counter)(5)
 
     assert actors(builder.python(source, "counter", "other", actors={"all": True})) == ["counter", "other"]
     assert actors(builder.python(source, "counter", "other", actors={"tasks": {"counter": True}})) == ["counter"]
-    assert actors(builder.python(source, "counter", "other", actors={"tasks": {"Counter": True}})) == ["counter", "other"]
+    assert actors(builder.python(source, "counter", "other", actors={"tasks": {"Counter": True}})) == [
+        "counter",
+        "other",
+    ]
     document = builder.python(source, "counter", "other", actors={"all": True, "tasks": {"other": False}})
     assert actors(document) == ["counter"]
     futures = builder.persist(document)

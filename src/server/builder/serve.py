@@ -1,0 +1,155 @@
+"""The part of Mainstay that runs in Python: on a stock Dask worker, to turn sources into task graphs.
+
+Mainstay never unpickles anything, so whatever needs Python happens here: a PersistedCollection's source becomes
+keys, dependencies and one opaque pickle a task (`build`), and so does the graph that a Client submits (`lower`).
+These files are not installed anywhere. Mainstay sends their text to a worker through the worker's RPC `run_coroutine`
+(src/server/builder.rs assembles that call), whose `function` is a pickle that evaluates to `load(...)` and so to `serve`:
+
+    {"op": "run_coroutine", "function": <pickle of serve>, "args": <pickle of (operation, request)>, "wait": true}
+    -> {"status": "OK", "result": <Serialized: family dask, bytes: one msgpack document>}
+
+`run_coroutine` and not an actor or a task: it takes no task's thread, needs no key in the engine, and ends with its
+answer. The work runs in a thread of its own, so neither the worker's event loop nor its tasks wait for it; a source
+that computes (`.compute()`, `len(frame)`, `set_index`) does so through the worker's own Client.
+
+The request of `build` is a msgpack map:
+    kind                "python" | "entrypoint" | "tasks"
+    name                of the collection, for tracebacks
+    label               a text unique to the object, which makes the keys of inline tasks unique (kind tasks)
+    source              the text (kind python)
+    callable, args, kwargs                          (kind entrypoint)
+    tasks               [{key, call, args, kwargs, retries, priority, resources, workers, allowOtherWorkers, actor}]
+    parameters          `params` in the source
+    inputs              {variable: [header, frames]}, another collection's output as this one's document had it
+    collections         the names to persist
+    optimize_graph, optimize_options, actors {all, tasks}
+    limits              {tasks, bytes}, optional
+The request of `lower`: expr [header, frames], keys, annotations (a pickle), internal_priority ([[key, int]] or nil),
+actors (nil, bool or keys), limits.
+
+The document: version, then either `error` {kind, message, traceback, line, exception} or
+    keys                every key: first those of the tasks, in their order, then those made elsewhere
+    tasks               [[dependencies, order, data_producer, actor, annotation, run spec, name]], one for each key:
+                        dependencies index `keys`, annotation indexes `annotations` or is nil, the run spec is a
+                        pickle, name is the manifest's key of an inline task or nil
+    annotations         [{retries, priority, workers, allow_other_workers, resources, executor}]
+    outputs             [{name, type, keys (indices), header, frames, npartitions}], empty for `lower`
+    statistics          {phase: seconds}
+"""
+
+import asyncio
+import contextvars
+import pickle
+import threading
+
+import dask
+import msgpack
+from distributed.protocol.serialize import merge_and_deserialize
+
+from .document import Clock, document, plain
+from .errors import describe, describe_error
+from .graph import Graph
+from .sources import call_entrypoint, run_source
+from .tasks import graph_of_tasks
+
+VERSION = 1
+# How long futures that a source made are kept for the graph that needs them.
+HOLD_SECONDS = 60
+
+# Peer-to-peer shuffles need a plugin in the scheduler, and a process without a Client would fall back to shuffling
+# through its own disk.
+dask.config.set({"dataframe.shuffle.method": "tasks", "array.rechunk.method": "tasks"})
+
+
+async def serve(operation, request, dask_worker=None):
+    """Answers one request; the entry point of the worker's RPC."""
+    loop = asyncio.get_running_loop()
+    answer = loop.create_future()
+
+    def settle(document):
+        if not answer.done():
+            answer.set_result(document)
+
+    def work():
+        document = respond(operation, request)
+        loop.call_soon_threadsafe(settle, document)
+
+    # The context tells `get_client()` in a source which worker it is on. A daemon, because a source that never ends
+    # must not keep the worker from exiting.
+    thread = threading.Thread(
+        target=contextvars.copy_context().run, args=(work,), name=f"mainstay-{operation}", daemon=True
+    )
+    thread.start()
+    return await answer
+
+
+def respond(operation, request):
+    """One request in, one document out, whatever happens."""
+    filename = None
+    try:
+        request = msgpack.unpackb(request, use_list=operation == "build", strict_map_key=False)
+        filename = f"{request.get('name') or 'source'}.py"
+        answer = {"build": build, "lower": lower}[operation](request)
+        return msgpack.packb({"version": VERSION, **answer}, default=plain)
+    except BaseException as error:  # a source may raise SystemExit too
+        return msgpack.packb({"version": VERSION, "error": describe(error, filename)}, default=plain)
+
+
+def build(request):
+    """The graph of a PersistedCollection."""
+    clock = Clock()
+    inputs = {variable: merge_and_deserialize(*data) for variable, data in (request.get("inputs") or {}).items()}
+    names = request.get("collections") or []
+    if request["kind"] == "tasks":
+        graph = graph_of_tasks(request["tasks"], request["label"], names, inputs)
+        clock.phase("evaluate")
+    else:
+        evaluate = {"python": run_source, "entrypoint": call_entrypoint}[request["kind"]]
+        values = evaluate(request, names, inputs)
+        clock.phase("evaluate")
+        graph = Graph()
+        graph.add_values(values, request.get("optimize_graph", True), request.get("optimize_options") or {})
+        clock.phase("optimize")
+    graph.choose_actors(request.get("actors") or {})
+    answer = document(graph, clock, request.get("limits") or {})
+    if len(answer["keys"]) > len(answer["tasks"]):
+        hold(graph)
+    return answer
+
+
+def hold(graph):
+    """Keeps what a source persisted itself until Mainstay has the graph that is made of it."""
+    timer = threading.Timer(HOLD_SECONDS, graph.raw.clear)
+    timer.daemon = True
+    timer.start()
+
+
+def lower(request):
+    """The graph that a Client submitted: what a stock scheduler does in `update_graph` before it schedules."""
+    clock = Clock()
+    if not request["keys"]:
+        return document(Graph(), clock, {})
+    try:
+        expression = merge_and_deserialize(*request["expr"])
+    except Exception as error:
+        # The words of a stock scheduler, which Clients know.
+        raise RuntimeError(
+            "Error during deserialization of the task graph. This frequently occurs if the workers and the Client "
+            f"have different environments. {describe_error(error)}"
+        ) from error
+    clock.phase("read")
+    graph = Graph()
+    graph.raw = expression.__dask_graph__()
+    defaults = pickle.loads(request["annotations"]) if request.get("annotations") else {}
+    for name, value in defaults.items():
+        graph.annotate(name, {key: value(key) if callable(value) else value for key in graph.raw})
+    for name, by_key in (expression.__dask_annotations__() or {}).items():
+        graph.annotate(name, by_key)
+    keys = list(request["keys"])
+    graph.outputs = [(None, None, None, keys)]
+    actors = request.get("actors")
+    graph.actors = set(keys) if actors is True else set(actors or ())
+    graph.order = dict(request.get("internal_priority") or ()) or None
+    answer = document(graph, clock, request.get("limits") or {})
+    answer["outputs"] = []
+    return answer

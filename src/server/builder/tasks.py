@@ -1,0 +1,91 @@
+"""Graphs of tasks that a manifest spells out."""
+
+import graphlib
+import pkgutil
+
+import dask
+from dask._task_spec import Alias, Task, parse_input
+from dask.base import tokenize
+
+from .errors import Refused, close_to
+from .graph import Graph, delayed
+from .run_specs import call
+
+
+def graph_of_tasks(tasks, label, names, inputs):
+    """The graph of tasks that a manifest spells out; their functions are imported where and when they run."""
+    graph = Graph()
+    by_key = {}
+    for task in tasks:
+        if task["key"] in by_key:
+            raise Refused("DuplicateKey", f"two tasks have the key `{task['key']}`")
+        by_key[task["key"]] = task
+    needs = {key: references([task.get("args"), task.get("kwargs")], "task") for key, task in by_key.items()}
+    for key, needed in needs.items():
+        for name in needed - set(by_key):
+            raise Refused("UnknownReference", f"the task `{key}` needs `{name}`, which is no task")
+    try:
+        ordered = list(graphlib.TopologicalSorter(needs).static_order())
+    except graphlib.CycleError as error:
+        raise Refused("Cycle", "the tasks need each other: " + " -> ".join(reversed(error.args[1]))) from None
+    used = set().union(*(references([t.get("args"), t.get("kwargs")], "input") for t in tasks)) if tasks else set()
+    for name in used ^ set(inputs):
+        raise Refused(
+            "UnknownReference", f"`{name}` is no input" if name in used else f"no task uses the input `{name}`"
+        )
+    gathered = {name: graph_input(graph, value) for name, value in inputs.items()}
+    keys = {}
+    for name in ordered:
+        task = by_key[name]
+        args, kwargs = link([task.get("args") or [], task.get("kwargs") or {}], keys, gathered)
+        # A task keeps its key, and its result, until what it does or what it needs is written differently.
+        key = keys[name] = f"{name}-{tokenize(label, name, task['call'], args, kwargs)}"
+        function = Task(None, pkgutil.resolve_name, task["call"])
+        graph.raw[key] = call(key, function, *map(parse_input, args), **{k: parse_input(v) for k, v in kwargs.items()})
+        graph.names[key] = name
+        for field in ("retries", "priority", "workers", "resources"):
+            if task.get(field) is not None:
+                graph.annotate(field, {key: task[field]})
+        if task.get("allowOtherWorkers") is not None:
+            graph.annotate("allow_other_workers", {key: task["allowOtherWorkers"]})
+        if task.get("actor"):
+            graph.actors.add(key)
+    needed = set().union(*needs.values()) if needs else set()
+    for name in names or [task["key"] for task in tasks if task["key"] not in needed]:
+        if name not in keys:
+            raise Refused("NameNotDefined", f"`collections` names `{name}`, which is no task{close_to(name, keys)}")
+        graph.outputs.append(
+            (name, "Actor" if keys[name] in graph.actors else "Delayed", delayed(keys[name]), [keys[name]])
+        )
+    return graph
+
+
+def references(value, kind):
+    """The names that `{kind: name}` refers to anywhere in a value."""
+    if isinstance(value, dict):
+        if set(value) == {kind}:
+            return {value[kind]}
+        value = list(value.values())
+    if isinstance(value, list):
+        return set().union(*(references(item, kind) for item in value)) if value else set()
+    return set()
+
+
+def link(value, tasks, inputs):
+    """The value with references in place of `{task: name}` and `{input: name}`."""
+    if isinstance(value, dict):
+        if set(value) == {"task"}:
+            return Alias(tasks[value["task"]])
+        if set(value) == {"input"}:
+            return Alias(inputs[value["input"]])
+        return {name: link(item, tasks, inputs) for name, item in value.items()}
+    if isinstance(value, list):
+        return [link(item, tasks, inputs) for item in value]
+    return value
+
+
+def graph_input(graph, value):
+    """The key under which another collection's whole output is there for a task."""
+    value = dask.delayed(value)
+    graph.raw.update(value.__dask_graph__())
+    return value.key
