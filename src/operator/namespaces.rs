@@ -10,7 +10,7 @@ use kube::Client;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::controller::{Servers, endpoint};
 use crate::engine;
@@ -127,8 +127,16 @@ async fn keep_endpoint(client: Client, namespace: &str, pod_ip: IpAddr, port: u1
         match endpoint::apply(&client, namespace, pod_ip, port).await {
             Ok(()) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => return,
+            // What is in it goes first, and nothing can be made there any more; soon it is gone.
+            Err(kube::Error::Api(status)) if is_of_ending_namespace(&status) => debug!(namespace, "the namespace is ending"),
             Err(error) => warn!(namespace, error = %chain(&error), "failed to write the Service of a scheduler"),
         }
         tokio::time::sleep(ENDPOINT_PERIOD).await;
     }
+}
+
+/// Whether the API server refuses because the namespace is being deleted.
+fn is_of_ending_namespace(status: &kube::core::Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403 && causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
