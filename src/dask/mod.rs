@@ -2,12 +2,14 @@
 //!
 //! Knows no socket, no message and no state; everything else may use it.
 
+mod exception;
 mod key;
 mod priority;
 mod run_spec;
 mod serialized;
 mod timedelta;
 
+pub use exception::{exception_type, readable_exception};
 pub use key::{KeyError, TaskKey, key_split};
 pub use priority::Priority;
 pub use run_spec::RunSpec;

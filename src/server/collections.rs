@@ -225,7 +225,8 @@ impl Namespace {
         match result {
             Ok(document) => self.accept_graph(id, *document),
             Err(BuildFailure::Refused { error, exception: _ }) => {
-                warn!(collection = %collection.request.name, kind = %error.kind, error = %error.message, "the build failed");
+                // Without the message: what a Secret holds may be in it. The status shows what may be shown.
+                warn!(collection = %collection.request.name, kind = %error.kind, line = error.line, "the build failed");
                 collection.stage = Stage::BuildFailed(error);
             }
             Err(BuildFailure::BuilderLost { reason }) => {

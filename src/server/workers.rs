@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::comm::Outbox;
-use crate::dask::WorkerAddress;
+use crate::dask::{WorkerAddress, readable_exception};
 use crate::engine::{Amount, Failure, Resources, RunId, Stimulus, WorkerId, WorkerProfile, WorkerStatus};
 use crate::server::admission::{Facts, Verdict};
 use crate::server::carry_out::run_of_steal_request;
@@ -376,7 +376,7 @@ fn task_finished(worker: WorkerId, finished: TaskFinished) -> Stimulus {
 fn task_erred(worker: WorkerId, erred: TaskErred) -> Stimulus {
     let failure = Failure {
         exception: crate::engine::Exception::Raised { exception: erred.exception, traceback: erred.traceback },
-        exception_text: erred.exception_text,
+        exception_text: readable_exception(&erred.exception_text),
         traceback_text: erred.traceback_text,
     };
     Stimulus::TaskErred { worker, key: erred.key, run_id: RunId(erred.run_id), failure }

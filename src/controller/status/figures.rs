@@ -6,10 +6,9 @@ use crate::api::limits::{
 use crate::api::{
     FailureStatus, OutputStatus, PersistedCollectionStatus, PriorityStatus, RetriesStatus, TasksStatus, WorkerStatus,
 };
+use crate::dask::exception_type;
 use crate::engine::{FailureSummary, TaskCounts, WorkerShare};
 use crate::server::Report;
-
-use super::judge::exception_type;
 
 /// Longest name of a worker, an output or a type.
 const NAME_LENGTH_MAX: usize = 253;

@@ -2,6 +2,7 @@
 
 use crate::api::conditions::{self, Setting, Status, reasons};
 use crate::api::{PersistedCollectionStatus, Phase};
+use crate::dask::exception_type;
 use crate::engine::Summary;
 use crate::server::{BuildError, Report, Stage};
 
@@ -259,9 +260,4 @@ fn with_traceback(message: String, error: &BuildError, is_confidential: bool) ->
         Some(traceback) if !is_confidential && !traceback.trim().is_empty() => format!("{message}\n{}", traceback.trim_end()),
         _ => message,
     }
-}
-
-/// `ValueError` of `ValueError: bad row 7`.
-pub(super) fn exception_type(text: &str) -> &str {
-    text.split([':', '\n']).next().unwrap_or_default()
 }
