@@ -65,6 +65,10 @@ chart-test: helm venv ## Test what Helm makes of the chart
 	$(BIN)/helm lint --quiet charts/mainstay
 	HELM=$(BIN)/helm $(PYTHON) -m pytest -q tests/chart
 
+.PHONY: e2e
+e2e: install venv ## Tell the stories of tests/e2e on a real cluster: MAINSTAY_TEST_KUBECONFIG, or this checkout's
+	$(PYTHON) -m pytest -q --durations=0 --durations-min=5 tests/e2e $(E2E)
+
 ##@ Try it
 
 .PHONY: demo
@@ -91,6 +95,17 @@ cluster-purge: ## Take it down and remove its certificates and imported images a
 images: ## Make the images of the operator and of a worker, and load them into the cluster if it is up
 	@dev/prepare operator worker
 	@if dev/cluster status > /dev/null 2>&1; then dev/cluster load; fi
+
+# A changed image has the same tag: the annotation makes the pod another, so that it is taken.
+.PHONY: install
+install: helm ## Install or upgrade the operator, with Helm; a cluster of MAINSTAY_TEST_KUBECONFIG must have the images
+	@kubeconfig=$${MAINSTAY_TEST_KUBECONFIG:-}; image=given; \
+	  if [ -z "$$kubeconfig" ]; then \
+	    kubeconfig=$$(dev/cluster up); $(MAKE) --no-print-directory images; \
+	    image=$$(sha256sum $(CACHE)/images/operator.json | cut -c1-16); \
+	  fi; \
+	  $(BIN)/helm --kubeconfig "$$kubeconfig" upgrade mainstay charts/mainstay --install --namespace mainstay-system \
+	    --create-namespace --set image.tag=dev --set-string "podAnnotations.mainstay\.dev/image=$$image" --wait --timeout 3m > /dev/null
 
 ##@ Prepare
 

@@ -1,0 +1,80 @@
+"""The objects that stories apply, as dicts."""
+
+WORKER_IMAGE = "mainstay.dev/worker:dev"
+SCHEDULER = "tcp://mainstay-scheduler:8786"
+POD_NAME = {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+
+
+def collection(name, source=None, collections=None, **spec):
+    """A PersistedCollection. `source` is Python text, or the whole field as a dict."""
+    source = {"python": source} if isinstance(source, str) else source
+    names = {"collections": collections} if collections else {}
+    return {
+        "apiVersion": "mainstay.dev/v1alpha1",
+        "kind": "PersistedCollection",
+        "metadata": {"name": name},
+        "spec": {"source": source, **names, **spec},
+    }
+
+
+def worker_pod(labels=(), flags=(), annotations=(), image=WORKER_IMAGE, **pod):
+    """The template of a pod that runs the stock `dask worker`. `pod` goes into its spec."""
+    return {
+        "metadata": {"labels": {"mainstay.dev/role": "worker", **dict(labels)}, "annotations": dict(annotations)},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 2,
+            "containers": [{
+                "name": "worker",
+                "image": image,
+                "imagePullPolicy": "IfNotPresent",
+                "args": ["dask", "worker", SCHEDULER, "--name", "$(POD_NAME)", "--no-nanny", "--no-dashboard", *flags],
+                "env": [POD_NAME],
+            }],
+            **pod,
+        },
+    }
+
+
+def workers(name="workers", replicas=1, nthreads=2, labels=(), flags=(), annotations=()):
+    """A Deployment of stock workers."""
+    labels = {"app": name, **dict(labels)}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": worker_pod(labels, ["--nthreads", str(nthreads), *flags], annotations),
+        },
+    }
+
+
+def pod(name, template):
+    """One pod of a template, that nothing replaces."""
+    return {"apiVersion": "v1", "kind": "Pod", **template, "metadata": {**template["metadata"], "name": name}}
+
+
+def client_pod():
+    """A pod for Clients to run in, with `kubectl exec`."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "client"},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{
+                "name": "client", "image": WORKER_IMAGE, "imagePullPolicy": "IfNotPresent", "args": ["sleep", "infinity"],
+            }],
+        },
+    }
+
+
+def config_map(name, **data):
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def secret(name, **data):
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}

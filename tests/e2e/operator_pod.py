@@ -1,0 +1,73 @@
+"""The operator as the chart installs it: its pod, what it logs, and what it writes to the API server."""
+
+import json
+import os
+import re
+import subprocess
+
+from kubectl import ROOT, await_condition
+
+HELM = os.environ.get("HELM", str(ROOT / ".cache" / "bin" / "helm"))
+NAMESPACE = "mainstay-system"
+RELEASE = "mainstay"
+STATUS_WRITES = re.compile(
+    r'^apiserver_request_total\{(?=[^}]*resource="persistedcollections")(?=[^}]*subresource="status")'
+    r'(?=[^}]*verb="(?:APPLY|PATCH|PUT|UPDATE)")[^}]*\} (\d+)', re.MULTILINE)
+
+
+class Operator:
+    """The release `mainstay` in the namespace `mainstay-system`."""
+
+    def __init__(self, kubectl):
+        self.kubectl = kubectl.within(NAMESPACE)
+        self.earlier_logs = []
+
+    def pod(self):
+        """The name of its one pod that runs."""
+        pods = self.kubectl.items("pods", "--selector=app.kubernetes.io/component=operator")
+        running = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"] and pod["status"]["phase"] == "Running"]
+        return running[0]["metadata"]["name"] if len(running) == 1 else None
+
+    def logs(self):
+        """All that was logged since the tests began, also by pods that are gone."""
+        return "".join([*self.earlier_logs, self._logs_of(self.pod())])
+
+    def lines(self, level):
+        """The messages of one level, as dicts."""
+        documents = (json.loads(line) for line in self.logs().splitlines() if line.startswith("{"))
+        return [document for document in documents if document.get("level") == level]
+
+    def restarts(self):
+        pod = self.kubectl.json("get", "pod", self.pod())
+        return sum(status["restartCount"] for status in pod["status"]["containerStatuses"])
+
+    def replace(self, change):
+        """Does what gives the operator another pod, and waits for that one."""
+        old = self.pod()
+        self.earlier_logs.append(self._logs_of(old))
+        change(old)
+        self.kubectl("rollout", "status", f"deployment/{RELEASE}", "--timeout=90s")
+        return await_condition("another pod of the operator", lambda: self.pod() not in (None, old) and self.pod())
+
+    def restart(self):
+        """Deletes the pod; its Deployment makes another."""
+        return self.replace(lambda pod: self.kubectl("delete", "pod", pod, "--wait=true"))
+
+    def upgrade(self, *settings):
+        """`helm upgrade` with values on top of those that the release has."""
+        words = [word for setting in settings for word in ("--set", setting)]
+        self.replace(lambda _: self.helm("upgrade", RELEASE, ROOT / "charts" / "mainstay", "--reuse-values", *words))
+
+    def helm(self, *words):
+        environment = {**os.environ, "KUBECONFIG": str(self.kubectl.kubeconfig)}
+        done = subprocess.run([HELM, *map(str, words), "--namespace", NAMESPACE], env=environment, capture_output=True,
+                              text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def status_writes(self):
+        """How often the status of any collection was written, as the API server counts."""
+        return sum(map(int, STATUS_WRITES.findall(self.kubectl("get", "--raw", "/metrics"))))
+
+    def _logs_of(self, pod):
+        return self.kubectl("logs", pod, "--tail=-1") if pod else ""
