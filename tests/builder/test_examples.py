@@ -65,7 +65,7 @@ def test_flights(builder, folder):
     import read
 
     [manifest] = manifests("flights")
-    manifest["spec"]["parameters"]["paths"].append(folder)
+    manifest["spec"]["parameters"]["paths"] = [folder]
     document = build(builder, manifest)
     found = builder.read(document)
     table = found["flights"]
