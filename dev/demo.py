@@ -180,7 +180,7 @@ def progress_line(status):
     bar = "█" * filled + "░" * (width - filled) if TERMINAL else "#" * filled + "-" * (width - filled)
     running = tasks.get("processing", 0)
     counts = f"{tasks.get('total', 0)} tasks" + (f", {running} running" if running else "")
-    size = f", {status['size']} in memory" if status.get("size") else ""
+    size = f", {status['size']} in memory" if status.get("nbytes") else ""
     return f"flights  {status.get('phase', 'Pending'):<9}  {bar}  {percent:>4}  {counts}{size}"
 
 
