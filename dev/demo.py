@@ -223,8 +223,10 @@ def down():
     if "persistedcollections" in kubernetes.kubectl("api-resources", "--api-group=mainstay.dev", "-o", "name", **quiet):
         # First, while the operator is there: it frees the workers' memory and then lets the objects go.
         kubernetes.kubectl("-n", NAMESPACE, "delete", "pcol", "--all", "--timeout=60s")
+    # Workers before the operator: they take half a minute to give up a scheduler that is gone.
+    kubernetes.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
     kubernetes.helm("uninstall", "mainstay", "--namespace", SYSTEM, "--ignore-not-found", "--wait")
-    kubernetes.kubectl("delete", "namespace", NAMESPACE, SYSTEM, "--ignore-not-found", "--timeout=120s")
+    kubernetes.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found", "--timeout=120s")
     kubernetes.kubectl("delete", "crd", "persistedcollections.mainstay.dev", "--ignore-not-found")
 
 
