@@ -256,17 +256,24 @@ fn every_field_of_the_spec_is_in_the_guide() {
 }
 
 #[test]
+fn commands_in_documents_are_targets_of_the_makefile() {
+    let makefile = read("Makefile");
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for start in ["`make ", "$ make ", "$(make "] {
+            for (at, _) in text.match_indices(start) {
+                let rest = &text[at + start.len()..];
+                let end = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-').unwrap_or(rest.len());
+                let target = &rest[..end];
+                assert!(makefile.contains(&format!("\n{target}:")), "{}: there is no `make {target}`", document.display());
+            }
+        }
+    }
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut documents: Vec<_> = [root.to_owned(), root.join("docs"), root.join("dev")]
-        .iter()
-        .filter(|folder| folder.is_dir())
-        .flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
-        .collect();
-    documents.sort();
-    assert!(documents.len() > 3, "found no documents");
-    for document in documents {
+    for document in documents() {
         let text = fs::read_to_string(&document).unwrap();
         for (at, start) in text.match_indices("](") {
             let target = text[at + start.len()..].split(')').next().unwrap_or_default();
@@ -282,6 +289,19 @@ fn links_between_documents_lead_somewhere() {
             }
         }
     }
+}
+
+/// What people read, at the top of the tree and in its folders of documents.
+fn documents() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut documents: Vec<_> = [root.to_owned(), root.join("docs"), root.join("dev")]
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect();
+    documents.sort();
+    assert!(documents.len() > 3, "found no documents");
+    documents
 }
 
 /// What a heading is called in links to it.
