@@ -61,3 +61,53 @@ pub(super) fn describe(tasks: &TaskTable, cycle: &[TaskId]) -> String {
     names.push(names[0].clone());
     names.join(" → ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dask::TaskKey;
+    use crate::engine::ClientId;
+    use crate::engine::owner::Owner;
+    use crate::engine::prefix::PrefixTable;
+    use crate::engine::requirement_table::{Requirement, RequirementTable};
+    use crate::engine::task::Task;
+
+    /// Tasks `t0`, `t1`, …, each with the dependencies that are named for it.
+    fn tasks(dependencies: impl ExactSizeIterator<Item = Vec<usize>>) -> (TaskTable, Vec<TaskId>) {
+        let mut table = TaskTable::default();
+        let requirement = RequirementTable::default().acquire(&Requirement::default(), &std::collections::BTreeMap::new());
+        let ids: Vec<TaskId> = (0..dependencies.len())
+            .map(|index| {
+                let key = TaskKey::from_text(&format!("t{index}"));
+                let prefix = PrefixTable::default().intern(&key);
+                table.insert(Task::new(key, Owner::Client(ClientId(0)), requirement, prefix))
+            })
+            .collect();
+        for (index, dependencies) in dependencies.enumerate() {
+            table[ids[index]].dependencies = dependencies.into_iter().map(|dependency| ids[dependency]).collect();
+        }
+        (table, ids)
+    }
+
+    #[test]
+    fn a_cycle_is_found_behind_a_diamond_and_named_from_its_first_task() {
+        let (table, ids) = tasks([vec![1, 2], vec![3], vec![3], vec![4], vec![5], vec![3]].into_iter());
+        let cycle = find_cycle(&table, &ids, |_| true).unwrap();
+        assert_eq!(describe(&table, &cycle), "t3 → t4 → t5 → t3");
+        assert_eq!(find_cycle(&table, &ids[..3], |id| id != ids[3]), None);
+    }
+
+    #[test]
+    fn a_graph_of_any_depth_is_searched_and_a_long_cycle_is_cut() {
+        let depth = 200_000;
+        let chain =
+            |last: Vec<usize>| (0..depth).map(move |index| if index + 1 < depth { vec![index + 1] } else { last.clone() });
+        let (table, ids) = tasks(chain(vec![]));
+        assert_eq!(find_cycle(&table, &ids, |_| true), None);
+        let (table, ids) = tasks(chain(vec![0]));
+        let cycle = find_cycle(&table, &ids, |_| true).unwrap();
+        assert_eq!(cycle.len(), depth);
+        let text = describe(&table, &cycle);
+        assert_eq!(text, "t0 → t1 → t2 → t3 → … 199992 more … → t199996 → t199997 → t199998 → t199999 → t0");
+    }
+}

@@ -170,3 +170,50 @@ impl RequirementTable {
         self.entries.get_mut(&id).expect("a requirement in use has an entry")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dask::WorkerAddress;
+    use crate::engine::{WorkerProfile, WorkerStatus};
+
+    fn running_worker(name: &str) -> Worker {
+        let mut worker = Worker::new(WorkerProfile {
+            address: WorkerAddress::new(format!("tcp://{name}:1")),
+            name: name.to_owned(),
+            pod: None,
+            nthreads: 1,
+            memory_limit: None,
+            resources: Resources::default(),
+            labels: BTreeMap::new(),
+            builder: false,
+        });
+        worker.status = WorkerStatus::Running;
+        worker
+    }
+
+    #[test]
+    fn others_are_eligible_only_while_no_preferred_worker_is_there() {
+        let mut table = RequirementTable::default();
+        let selector = WorkerSelector { names: vec!["good".to_owned()], ..WorkerSelector::default() };
+        let requirement = Requirement { workers: Some(selector), allow_other_workers: true, ..Requirement::default() };
+        let id = table.acquire(&requirement, &BTreeMap::new());
+        assert_eq!(table.worker_changed(WorkerId(1), &running_worker("other")), [id]);
+        assert_eq!(table.eligible(id), &BTreeSet::from([WorkerId(1)]));
+        assert_eq!(table.worker_changed(WorkerId(2), &running_worker("good")), []);
+        assert_eq!(table.eligible(id), &BTreeSet::from([WorkerId(2)]));
+        assert_eq!(table.worker_left(WorkerId(2)), []);
+        assert_eq!(table.worker_left(WorkerId(1)), [id]);
+    }
+
+    #[test]
+    fn a_requirement_that_nobody_has_any_more_is_dropped() {
+        let mut table = RequirementTable::default();
+        let id = table.acquire(&Requirement::default(), &BTreeMap::new());
+        assert_eq!(table.acquire(&Requirement::default(), &BTreeMap::new()), id);
+        table.release(id);
+        assert_eq!(table.ids().collect::<Vec<_>>(), [id]);
+        table.release(id);
+        assert_eq!(table.ids().count(), 0);
+    }
+}

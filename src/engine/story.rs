@@ -46,3 +46,24 @@ pub struct Stats {
     /// Stimuli, or parts of them, that made no sense in the state they met, by kind.
     pub ignored_stimuli: BTreeMap<&'static str, u64>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_transitions_are_forgotten_first() {
+        let mut story = Story::default();
+        let entry = |at: usize| StoryEntry {
+            at: Millis(at as u64),
+            key: TaskKey::from_text("a"),
+            from: "released",
+            to: "waiting",
+            because: "update-graph",
+            worker: None,
+        };
+        (0..STORY_ENTRIES_MAX + 5).for_each(|at| story.push(entry(at)));
+        let entries = story.of(&TaskKey::from_text("a"));
+        assert_eq!((entries.len(), entries[0].at), (STORY_ENTRIES_MAX, Millis(5)));
+    }
+}

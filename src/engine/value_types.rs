@@ -32,3 +32,21 @@ impl TypeTable {
         self.0.get_index(id.0 as usize).cloned().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_beyond_the_limit_are_not_known() {
+        let mut types = TypeTable::default();
+        let first = types.intern(Bytes::from_static(b"first"));
+        for number in 0..TYPES_MAX {
+            types.intern(Bytes::from(number.to_string()));
+        }
+        let late = types.intern(Bytes::from_static(b"late"));
+        assert_eq!(types.pickle(late), Bytes::new());
+        assert_eq!(types.intern(Bytes::from_static(b"first")), first);
+        assert_eq!(types.pickle(first), Bytes::from_static(b"first"));
+    }
+}

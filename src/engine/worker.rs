@@ -163,3 +163,63 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dask::WorkerAddress;
+
+    fn worker(nthreads: u32, gpus: f64) -> Worker {
+        Worker::new(WorkerProfile {
+            address: WorkerAddress::new("tcp://w:1"),
+            name: "w".to_owned(),
+            pod: None,
+            nthreads,
+            memory_limit: None,
+            resources: gpu(gpus),
+            labels: BTreeMap::new(),
+            builder: false,
+        })
+    }
+
+    fn gpu(amount: f64) -> Resources {
+        Resources(BTreeMap::from([("GPU".to_owned(), Amount::from_f64(amount).unwrap())]))
+    }
+
+    #[test]
+    fn a_worker_gets_its_threads_and_a_little_more() {
+        for (nthreads, saturation, slots) in [(1, 1.1, 2), (2, 1.1, 3), (10, 1.1, 11), (4, 1.0, 4), (4, 0.1, 1), (0, 1.0, 1)] {
+            assert_eq!(worker(nthreads, 0.0).slots(saturation), slots, "{nthreads} × {saturation}");
+        }
+        assert_eq!(worker(1, 0.0).slots(f64::INFINITY), u32::MAX);
+    }
+
+    #[test]
+    fn fractions_of_a_resource_fill_it_exactly() {
+        let mut worker = worker(8, 1.0);
+        let requirement = Requirement { resources: gpu(0.1), ..Requirement::default() };
+        for _ in 0..10 {
+            assert!(worker.has_room_for(&requirement));
+            worker.take_resources(&requirement.resources);
+        }
+        assert!(!worker.has_room_for(&requirement));
+        worker.give_back_resources(&gpu(1.0));
+        assert_eq!(worker.used, Resources::default());
+    }
+
+    #[test]
+    fn a_run_that_goes_on_is_over_when_two_heartbeats_do_not_list_it() {
+        let (mut worker, key, run_id) = (worker(1, 1.0), TaskKey::from_text("a"), RunId(1));
+        worker.linger(key.clone(), run_id, gpu(1.0));
+        worker.heard_executing(&[]);
+        worker.heard_executing(&[]);
+        assert_eq!(worker.used, gpu(1.0), "the worker may not even have got the task");
+        worker.run_goes_on(run_id);
+        worker.heard_executing(&[]);
+        worker.heard_executing(&[key]);
+        worker.heard_executing(&[]);
+        assert_eq!(worker.used, gpu(1.0));
+        worker.heard_executing(&[]);
+        assert_eq!(worker.used, Resources::default());
+    }
+}

@@ -2,6 +2,7 @@
 
 mod draw;
 mod language;
+mod large;
 mod properties;
 mod scenarios;
 mod show;

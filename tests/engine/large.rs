@@ -1,0 +1,124 @@
+//! Graphs that are larger than any test that looks at every task after every stimulus.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use mainstay::dask::{RunSpec, TaskKey, WorkerAddress};
+use mainstay::engine::{
+    ClientId, CollectionId, Config, Engine, Exception, Graph, GraphTask, Instruction, Millis, Requirements, Resources, RunId,
+    Stimulus, WorkerId, WorkerProfile, WorkerStatus,
+};
+
+const SIZE: usize = 10_000;
+const WORKER: WorkerId = WorkerId(1);
+
+fn key(index: usize) -> TaskKey {
+    TaskKey::from_text(&format!("t-{index}"))
+}
+
+/// Tasks in order, each with the dependencies that `of` names.
+fn graph(of: impl Fn(usize) -> Vec<usize>) -> Graph {
+    let task = |index: usize| GraphTask {
+        key: key(index),
+        dependencies: of(index).into_iter().map(key).collect(),
+        order: index as i64,
+        data_producer: false,
+        actor: false,
+        annotations: None,
+        run_spec: RunSpec::new(Bytes::new()),
+    };
+    Graph { tasks: (0..SIZE).map(task).collect(), annotations: Vec::new() }
+}
+
+/// An engine with one worker that ends each run at once.
+struct Large {
+    engine: Engine,
+    runs: VecDeque<(TaskKey, RunId)>,
+}
+
+impl Large {
+    fn new() -> Self {
+        let profile = WorkerProfile {
+            address: WorkerAddress::new("tcp://w:1"),
+            name: "w".to_owned(),
+            pod: None,
+            nthreads: 4,
+            memory_limit: None,
+            resources: Resources::default(),
+            labels: BTreeMap::new(),
+            builder: false,
+        };
+        let mut large = Self { engine: Engine::new(Config::default(), 0), runs: VecDeque::new() };
+        large.handle(Stimulus::WorkerJoined { worker: WORKER, profile });
+        large.handle(Stimulus::WorkerStatusChanged { worker: WORKER, status: WorkerStatus::Running });
+        large
+    }
+
+    fn handle(&mut self, stimulus: Stimulus) -> Vec<Instruction> {
+        let mut instructions = Vec::new();
+        self.engine.handle_stimulus(Millis(0), stimulus, &mut instructions);
+        for instruction in &instructions {
+            if let Instruction::ComputeTask { task, .. } = instruction {
+                self.runs.push_back((task.key.clone(), task.run_id));
+            }
+        }
+        instructions
+    }
+
+    fn run_all(&mut self) {
+        while let Some((key, run_id)) = self.runs.pop_front() {
+            self.handle(Stimulus::TaskFinished {
+                worker: WORKER,
+                key,
+                run_id,
+                nbytes: 8,
+                typename: "int".to_owned(),
+                type_pickle: Bytes::new(),
+                compute_ms: Some(1.0),
+            });
+        }
+    }
+}
+
+#[test]
+fn a_long_chain_runs_and_is_forgotten() {
+    let mut large = Large::new();
+    let chain = graph(|index| index.checked_sub(1).into_iter().collect());
+    let (client, requirements) = (ClientId(1), Requirements::default());
+    let wanted = vec![key(SIZE - 1)];
+    large.handle(Stimulus::UpdateGraph { client, graph: chain, wanted: wanted.clone(), requirements, submitting_task: None });
+    large.run_all();
+    assert_eq!(large.engine.task_state(&wanted[0]), Some("memory"));
+    assert_eq!(large.engine.has_what(WORKER), wanted);
+    large.handle(Stimulus::ClientLeft { client });
+    large.engine.check_invariants();
+    assert_eq!(large.engine.tasks_known(), 0);
+}
+
+#[test]
+fn a_wide_graph_runs_and_is_released() {
+    let mut large = Large::new();
+    let fan = graph(|index| if index == 0 { vec![] } else { vec![0] });
+    let collection = CollectionId(1);
+    let outputs = vec![("out".to_owned(), (1..SIZE).map(key).collect())];
+    large.handle(Stimulus::CollectionBuilt { collection, graph: fan, outputs, requirements: Requirements::default() });
+    large.run_all();
+    let summary = large.engine.summary(collection).expect("a collection");
+    assert_eq!((summary.tasks.done, summary.outputs[0].in_memory), (SIZE as u64, SIZE as u64 - 1));
+    large.handle(Stimulus::CollectionRemoved { collection });
+    large.run_all();
+    large.engine.check_invariants();
+    assert_eq!(large.engine.tasks_known(), 0);
+}
+
+#[test]
+fn a_long_cycle_is_refused() {
+    let mut large = Large::new();
+    let cycle = graph(|index| vec![(index + 1) % SIZE]);
+    let (client, requirements) = (ClientId(1), Requirements::default());
+    let told =
+        large.handle(Stimulus::UpdateGraph { client, graph: cycle, wanted: vec![key(0)], requirements, submitting_task: None });
+    let [Instruction::TaskErred { exception: Exception::Refused { message }, .. }] = &told[..] else { panic!("{told:?}") };
+    assert!(message.len() < 200, "{message}");
+    assert!(message.starts_with("the graph has a cycle: t-0 → t-1 → "), "{message}");
+}
