@@ -31,7 +31,11 @@ def locked(path):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another command of this checkout is at work: waiting for it to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         held.add(path)
         try:
             yield
