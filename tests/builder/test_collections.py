@@ -283,6 +283,40 @@ first = frame.head(2)
     assert list(read["indexed"].index) == list(range(100))
 
 
+def test_a_source_computes_through_the_workers_client(builder, client):
+    document = builder.python(
+        """
+import dask, os
+from distributed import get_client, get_worker
+name = get_client().id
+other = [address for address in get_client().scheduler_info()["workers"] if address != get_worker().address]
+elsewhere = get_client().submit(lambda: os.getpid(), workers=other, pure=False).result() != os.getpid()
+""",
+        *("name", "elsewhere"),
+    )
+    read = builder.read(document)
+    assert read["name"].startswith("Client-worker-") and read["elsewhere"]
+
+
+def test_what_a_source_persists_is_kept_for_its_graph(builder):
+    document = builder.python(
+        """
+import dask, gc
+import dask.array as da
+from distributed import get_client
+x = da.arange(10, chunks=5).persist()
+future = get_client().submit(lambda: 5, pure=False)
+total = (x + 1).sum()
+more = dask.delayed(lambda value: value + 1)(future)
+del x, future
+gc.collect()
+""",
+        *("total", "more"),
+    )
+    assert len(document["keys"]) == len(document["tasks"]) + 3
+    assert builder.read(document) == {"total": 55, "more": 6}
+
+
 def test_inputs_are_another_collections_futures(builder, sales):
     first = builder.python(
         "import dask.dataframe as dd\nimport dask.array as da\ntable = dd.read_parquet(params['path'])\n"

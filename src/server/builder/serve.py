@@ -38,13 +38,13 @@ The document: version, then either `error` {kind, message, traceback, line, exce
 """
 
 import asyncio
-import contextvars
 import pickle
 import threading
 
 import dask
 import msgpack
 from distributed.protocol.serialize import merge_and_deserialize
+from distributed.worker import _worker_cvar
 
 from .document import Clock, document, plain
 from .errors import describe, describe_error
@@ -71,15 +71,13 @@ async def serve(operation, request, dask_worker=None):
             answer.set_result(document)
 
     def work():
+        # As in a task: `get_client()`, and so `.compute()`, in a source mean the worker's own Client.
+        _worker_cvar.set(dask_worker)
         document = respond(operation, request)
         loop.call_soon_threadsafe(settle, document)
 
-    # The context tells `get_client()` in a source which worker it is on. A daemon, because a source that never ends
-    # must not keep the worker from exiting.
-    thread = threading.Thread(
-        target=contextvars.copy_context().run, args=(work,), name=f"mainstay-{operation}", daemon=True
-    )
-    thread.start()
+    # A daemon, because a source that never ends must not keep the worker from exiting.
+    threading.Thread(target=work, name=f"mainstay-{operation}", daemon=True).start()
     return await answer
 
 
