@@ -10,7 +10,7 @@ use crate::engine::cycle::{describe, find_cycle};
 use crate::engine::owner::Owner;
 use crate::engine::requirement_table::{Requirement, RequirementId};
 use crate::engine::rules::refusal;
-use crate::engine::task::{Blame, Task, TaskState};
+use crate::engine::task::{Blame, Task};
 use crate::engine::task_table::TaskId;
 use crate::engine::{Annotations, ClientId, Engine, Graph, GraphTask, Millis, Requirements, WorkerSelector};
 
@@ -96,7 +96,7 @@ impl Engine {
             let task = &self.tasks[id];
             let is_known = task.run_spec.is_some() || task.replicas().is_some();
             if !is_known && task.blame().is_some() {
-                self.transition(id, TaskState::Released);
+                self.release(id);
             }
             return Some((id, !is_known));
         }

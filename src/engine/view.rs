@@ -55,7 +55,7 @@ impl Engine {
             outputs,
             workers: self.summarise_shares(collection),
             workers_total: collection.shares.len(),
-            failures: collection.failed.iter().take(SUMMARY_FAILURES_MAX).filter_map(|id| self.summarise_failure(*id)).collect(),
+            failures: self.summarise_failures(collection),
             workers_matching: running()
                 .filter(|worker| is_selected(&own, worker) && worker.profile.resources.covers(&own.resources))
                 .count(),
@@ -94,6 +94,13 @@ impl Engine {
             Some(WorkerShare { address, name, pod, tasks, nbytes })
         });
         listed.collect()
+    }
+
+    /// The tasks that failed themselves; if there are none, the outputs that failed because of a task of somebody else.
+    fn summarise_failures(&self, collection: &Collection) -> Vec<FailureSummary> {
+        let own = collection.failed.iter();
+        let outputs = collection.outputs.iter().flat_map(|output| &output.keys).filter(|_| collection.failed.is_empty());
+        own.chain(outputs).filter_map(|id| self.summarise_failure(*id)).take(SUMMARY_FAILURES_MAX).collect()
     }
 
     fn summarise_failure(&self, id: TaskId) -> Option<FailureSummary> {

@@ -1,13 +1,24 @@
-//! The language of scenarios: one stimulus a line. CONTRIBUTING has the list of words.
+//! The language of scenarios: one stimulus a line, `#` starts a comment.
 //!
 //! ```text
-//! config saturation=1.0 allowed-failures=1          before all others, if at all
-//! worker w1 threads=2 GPU=2 disk=nvme               joins and runs; capitals are resources, other words labels
-//! build c1: a; b <- a; c[retries=2] <- a b want c   a collection's graph; tasks in order, what is wanted, requirements
-//! submit k1: d <- a want d priority=5               a Client's graph
-//! finished w1 a 10B                                 an answer to the last run of `a` that `w1` was given, or `run=3`
-//! show states | summary c1 | who-has a | workers | story a
-//! at 1500                                           the time from here on, in milliseconds
+//! config saturation=1.0 allowed-failures=1 bandwidth=1e6 tasks-max=3 epoch=2 seed=7     before all others, if at all
+//! at 1500                                            the time from here on, in milliseconds
+//!
+//! worker w1 threads=2 GPU=2 disk=nvme                joins and runs; capitals are resources, other words labels;
+//!                                                    also address=, pod=, builder. `joining` does not run yet
+//! status w1 paused | change w1 GPU=1 disk=hdd | heartbeat w1 a b | left w1 [expected]
+//!
+//! build c1: a; b <- a; c[retries=2] <- a b want c retries=1 GPU=1 workers=w1,w2 loose disk=nvme priority=5 fifo=1000
+//! require c1 priority=3 | remove c1                  tasks in order, what is wanted, requirements
+//! submit k1: d[producer]; e[actor] <- d want e parent=a
+//! desire k1 a | let-go k1 a | cancel k1 a [force] | retry a | scatter k1 data 10B w1 w2 | bye k1
+//!
+//! finished w1 a 10B 5ms                              answers to the last run of `a` that `w1` was given, or to `run=3`
+//! erred w1 a | reschedule w1 a | long-running w1 a 5ms | steal-response w1 a ready
+//! dropped w1 a | add-keys w1 a b | refresh w1 a b    what a worker says of replicas
+//! timeout
+//!
+//! show states | summary c1 | workers | who-has a | story a | ignored | timeout | builder disk=nvme
 //! ```
 
 use std::collections::BTreeMap;
