@@ -62,6 +62,14 @@ impl Collection {
         }
     }
 
+    /// Notes what the source said of a member in the latest revision, if anything.
+    pub(super) fn annotate(&mut self, id: TaskId, annotations: Option<Arc<Annotations>>) {
+        match annotations {
+            Some(annotations) => self.annotated.insert(id, annotations),
+            None => self.annotated.remove(&id),
+        };
+    }
+
     /// Adds a member's present state to the counters, or takes it out again.
     pub(super) fn count(&mut self, id: TaskId, task: &Task, by: i64) {
         let state = &mut self.counts[task.state_name() as usize];

@@ -111,13 +111,11 @@ impl Engine {
         format!("the graph does not fit: there would be more than {} tasks", self.config.tasks_max)
     }
 
-    /// The record of a key that is part of no graph: if nobody knows it, one that failed.
-    pub(super) fn record_or_refuse(&mut self, key: &TaskKey, owner: Owner, message: &str) -> TaskId {
-        self.tasks.id(key).unwrap_or_else(|| {
-            let id = self.insert_record(key, owner);
-            self.refuse(id, message.to_owned());
-            id
-        })
+    /// The record of a key that nobody knows and that is part of no graph: it has failed.
+    pub(super) fn record_refused(&mut self, key: &TaskKey, owner: Owner, message: String) -> TaskId {
+        let id = self.insert_record(key, owner);
+        self.refuse(id, message);
+        id
     }
 
     /// The record of a key whose data a Client brings itself. None when there is no room for more.

@@ -10,7 +10,7 @@ use crate::engine::task_table::TaskId;
 use crate::engine::{Engine, Requirements, Resources, WorkerId};
 
 /// Up to this many tasks every stimulus is checked: a check looks at all of them.
-const CHECKED_ALWAYS_MAX: usize = 1_000;
+const CHECKED_ALWAYS_MAX: usize = 300;
 /// With more tasks, one stimulus in so many is.
 const CHECKED_EVERY: u64 = 1_000;
 

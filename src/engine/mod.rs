@@ -17,6 +17,9 @@
 //! instructions, summaries                                     `invariants` are checked here, in tests and debug builds
 //! ```
 
+// A new state or stimulus has to show every place that must think about it.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 mod collection;
 mod cycle;
 mod dispatch;

@@ -33,8 +33,8 @@ impl Engine {
         for task in taken_in {
             self.join_collection(task.id, id);
             members.insert(task.id);
-            if let (Some(annotations), Some(collection)) = (task.annotations, self.collections.get_mut(&id)) {
-                collection.annotated.insert(task.id, annotations);
+            if let Some(collection) = self.collections.get_mut(&id) {
+                collection.annotate(task.id, task.annotations);
             }
         }
         let outputs = self.want_outputs(id, outputs, &mut members);
@@ -68,8 +68,10 @@ impl Engine {
         for (name, keys) in outputs {
             let mut ids = Vec::with_capacity(keys.len());
             for key in keys {
-                let message = self.why_no_output(&name, &key);
-                let task = self.record_or_refuse(&key, owner, &message);
+                let task = self.tasks.id(&key).unwrap_or_else(|| {
+                    let message = self.why_no_output(&name, &key);
+                    self.record_refused(&key, owner, message)
+                });
                 self.join_collection(task, id);
                 members.insert(task);
                 self.want(task, owner);
@@ -120,7 +122,7 @@ impl Engine {
     fn drop_member(&mut self, task: TaskId, id: CollectionId) {
         self.leave_collection(task, id);
         if let Some(collection) = self.collections.get_mut(&id) {
-            collection.annotated.remove(&task);
+            collection.annotate(task, None);
         }
     }
 
