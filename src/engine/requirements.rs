@@ -7,6 +7,9 @@ use thiserror::Error;
 
 use crate::engine::WorkerProfile;
 
+/// Most names of workers that a selector shows.
+const NAMES_SHOWN_MAX: usize = 5;
+
 /// What `persist` was asked with, for every task of a graph that does not say otherwise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Requirements {
@@ -54,6 +57,25 @@ impl WorkerSelector {
         let named = self.names.is_empty() || self.names.iter().any(|name| is_called(profile, name));
         let labelled = self.match_labels.iter().all(|(key, value)| profile.labels.get(key) == Some(value));
         named && labelled && self.match_expressions.iter().all(|expression| expression.matches(&profile.labels))
+    }
+}
+
+/// As kubectl writes selectors: `disk=nvme,zone in (a,b),!old`, and the names after it.
+impl fmt::Display for WorkerSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { match_labels, match_expressions, names } = self;
+        let mut parts: Vec<String> = match_labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        parts.extend(match_expressions.iter().map(|LabelExpression { key, operator, values }| match operator {
+            Operator::In => format!("{key} in ({})", values.join(",")),
+            Operator::NotIn => format!("{key} notin ({})", values.join(",")),
+            Operator::Exists => key.clone(),
+            Operator::DoesNotExist => format!("!{key}"),
+        }));
+        if !names.is_empty() {
+            let more = if names.len() > NAMES_SHOWN_MAX { ",…" } else { "" };
+            parts.push(format!("name in ({}{more})", names[..names.len().min(NAMES_SHOWN_MAX)].join(",")));
+        }
+        f.write_str(&parts.join(","))
     }
 }
 

@@ -228,6 +228,11 @@ impl Engine {
         })
     }
 
+    /// How many workers take tasks.
+    pub fn workers_running(&self) -> usize {
+        self.workers.values().filter(|worker| worker.takes_tasks()).count()
+    }
+
     /// The worker to build on: one reserved for it, else one where the tasks may run; the least busy of them.
     pub fn choose_builder(&self, requirements: &Requirements) -> Option<WorkerId> {
         let own = own_requirement(requirements);

@@ -5,6 +5,7 @@
 mod args;
 mod manifest;
 mod progress;
+mod waiting;
 mod worker;
 
 use std::net::SocketAddr;
@@ -54,7 +55,7 @@ pub async fn run(args: LocalArgs) -> Result<Outcome> {
         id: "Scheduler-mainstay-local".to_owned(),
         http_port: 0,
     };
-    let (handle, _server) = server::start(config, listener)?;
+    let (handle, mut server) = server::start(config, listener)?;
     say(&format!("Serving Dask at {address}"));
 
     let directory = std::env::temp_dir().join(format!("mainstay-local-{}", std::process::id()));
@@ -69,6 +70,8 @@ pub async fn run(args: LocalArgs) -> Result<Outcome> {
         Some(ended) = workers.join_next(), if !workers.is_empty() => Err(ended.map_or_else(Into::into, |kept| {
             kept.err().unwrap_or_else(|| anyhow::anyhow!("a worker ended by itself"))
         })),
+        // It ends by itself only through a bug; half a scheduler is worse than none.
+        ended = &mut server => Err(anyhow::anyhow!("the scheduler ended by itself: {}", ended.err().map_or_else(String::new, |error| error.to_string()))),
         outcome = interrupted() => outcome,
     };
     // Nobody listens when no worker was started.
@@ -149,9 +152,11 @@ async fn follow(
     let mut progress = Progress::new(&names);
     let mut is_told = false;
     loop {
-        let reports: Vec<(&str, Arc<Report>)> = names.iter().filter_map(|name| Some((*name, handle.report(name)?))).collect();
-        for (name, report) in &reports {
-            progress.show(name, report);
+        let mut reports: Vec<(&str, Arc<Report>)> = Vec::new();
+        for Collection { name, validated } in collections {
+            let Some(report) = handle.report(name) else { continue };
+            progress.show(name, &report, &validated.requirements);
+            reports.push((name, report));
         }
         let settled: Vec<Settled> = reports.iter().map(|(_, report)| settled(report)).collect();
         let is_settled = reports.len() == names.len() && settled.iter().all(|settled| *settled != Settled::No);

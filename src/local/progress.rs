@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::engine::Summary;
+use crate::engine::{Requirements, Summary};
+use crate::local::waiting;
 use crate::server::{Report, Stage};
 
 const TEMPLATE: &str = "{prefix:.bold} {bar:30.cyan/dim} {pos:>6}/{len:6} {msg}";
@@ -26,8 +27,8 @@ impl Progress {
     }
 
     /// Shows what is known of a collection now.
-    pub(crate) fn show(&mut self, name: &str, report: &Report) {
-        let text = text(report);
+    pub(crate) fn show(&mut self, name: &str, report: &Report, requirements: &Requirements) {
+        let text = text(report, requirements);
         let tasks = report.summary.as_ref().map(|summary| summary.tasks).unwrap_or_default();
         let Some((all, bars)) = &mut self.bars else {
             let line = format!("{name}: {}/{} {text}", tasks.done, tasks.total);
@@ -70,14 +71,18 @@ impl Progress {
 }
 
 /// What is going on, in a few words.
-fn text(report: &Report) -> String {
+fn text(report: &Report, requirements: &Requirements) -> String {
     match (&report.stage, &report.summary) {
-        (Stage::WaitingForWorker, _) => "waits for a worker that may build it".to_owned(),
+        (Stage::WaitingForWorker { workers_running }, _) => waiting::for_builder(requirements, *workers_running),
+        (Stage::WaitingForTurn, _) => "waits until others are built".to_owned(),
         (Stage::WaitingForInput { input }, _) => format!("waits for the input {input}"),
         (Stage::Building { worker }, _) => format!("builds the graph on {worker}"),
         (Stage::BuildFailed(error), _) => format!("cannot be built: {}", error.kind),
         (Stage::Accepted, None) => "starts".to_owned(),
-        (Stage::Accepted, Some(summary)) => counts(summary),
+        (Stage::Accepted, Some(summary)) => match &summary.unrunnable {
+            Some(unrunnable) => format!("{}: {}", counts(summary), waiting::for_worker(unrunnable, requirements)),
+            None => counts(summary),
+        },
     }
 }
 

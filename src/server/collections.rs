@@ -181,9 +181,9 @@ impl Namespace {
         let Some(collection) = self.collections.entries.get(&id) else { return };
         let stage = match self.collections.inputs(collection) {
             Err(input) => Stage::WaitingForInput { input },
-            Ok(_) if running >= BUILDS_MAX => Stage::WaitingForWorker,
+            Ok(_) if running >= BUILDS_MAX => Stage::WaitingForTurn,
             Ok(inputs) => match self.engine.choose_builder(&collection.request.requirements) {
-                None => Stage::WaitingForWorker,
+                None => Stage::WaitingForWorker { workers_running: self.engine.workers_running() },
                 Some(worker) => {
                     let Some(entry) = self.workers.get(worker) else { return };
                     let request = builder::encode_build(&collection.request, &inputs);
@@ -289,7 +289,7 @@ impl Collection {
     fn new(request: CollectionRequest) -> Self {
         Self {
             request,
-            stage: Stage::WaitingForWorker,
+            stage: Stage::WaitingForTurn,
             attempt: 0,
             builder: None,
             builders_lost: 0,
@@ -300,13 +300,14 @@ impl Collection {
 
     /// Makes it a candidate for the next build; an answer under way no longer counts.
     fn wait(&mut self) {
-        self.stage = Stage::WaitingForWorker;
+        self.stage = Stage::WaitingForTurn;
         self.attempt += 1;
         self.builder = None;
     }
 
     fn is_waiting(&self) -> bool {
-        !self.is_removed && matches!(self.stage, Stage::WaitingForWorker | Stage::WaitingForInput { .. })
+        !self.is_removed
+            && matches!(self.stage, Stage::WaitingForWorker { .. } | Stage::WaitingForTurn | Stage::WaitingForInput { .. })
     }
 
     fn report(&self, summary: Option<Summary>) -> Report {

@@ -37,8 +37,12 @@ pub struct Report {
 /// How far a collection's graph has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// No running worker may build it.
-    WaitingForWorker,
+    /// No running worker may build it; so many run that may not, because `requirements.workers` does not select them.
+    WaitingForWorker {
+        workers_running: usize,
+    },
+    /// Others are built first.
+    WaitingForTurn,
     /// An input is not there or not built yet: the text names it.
     WaitingForInput {
         input: String,

@@ -292,6 +292,8 @@ impl Namespace {
         let expected = entry.is_leaving || entry.facts.pod.as_deref().is_some_and(|pod| self.admission.is_ending(pod));
         info!(worker = %entry.name, address = %entry.address, expected, "a worker left");
         self.stimulate(Stimulus::WorkerLeft { worker, expected });
+        // What waits to be built may wait for another reason now.
+        self.start_builds();
     }
 
     pub(crate) fn on_heartbeat(&mut self, heartbeat: HeartbeatWorker) -> Value {

@@ -78,7 +78,7 @@ impl Collector for Collections {
 impl Sums {
     fn add(&mut self, report: &Report) {
         let stage = match report.stage {
-            Stage::WaitingForWorker | Stage::WaitingForInput { .. } => "waiting",
+            Stage::WaitingForWorker { .. } | Stage::WaitingForTurn | Stage::WaitingForInput { .. } => "waiting",
             Stage::Building { .. } => "building",
             Stage::BuildFailed(_) => "build-failed",
             Stage::Accepted => "accepted",

@@ -145,10 +145,15 @@ fn resolved() -> Judgement {
 
 fn judge_report(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, report: &Report) -> Verdict {
     match &report.stage {
-        Stage::WaitingForWorker => {
-            let workers = workers::none_to_build(view.pods);
+        Stage::WaitingForWorker { workers_running } => {
+            let workers = workers::none_to_build(view.requirements, *workers_running, view.pods);
             let graph = Judgement::unknown(reasons::WAITING_FOR_WORKER, "no running worker can make the graph");
             on_the_way(Phase::Pending, Judgement::no(workers.reason, workers.message.clone()), graph, workers)
+        }
+        Stage::WaitingForTurn => {
+            let graph = Judgement::unknown(reasons::BUILDING, "other collections' graphs are made first");
+            let workers = Judgement::unknown(reasons::BUILDING, "not known before the graph");
+            on_the_way(Phase::Pending, Judgement::no(graph.reason, graph.message.clone()), graph, workers)
         }
         Stage::WaitingForInput { input } => {
             let graph = Judgement::unknown(reasons::WAITING_FOR_INPUT, format!("waits for the input {input}"));

@@ -17,15 +17,18 @@ pub(super) fn judge(summary: &Summary, requirements: Option<&Requirements>, pods
         return Judgement::new(Status::False, reason, format!("{tasks} for a worker: {why}"));
     }
     if summary.workers_running == 0 {
-        return none_to_build(pods);
+        return none_to_build(requirements, 0, pods);
     }
     let message = format!("{} of {} running workers may take its tasks", summary.workers_matching, summary.workers_running);
     Judgement::new(Status::True, reasons::WORKERS_AVAILABLE, message)
 }
 
-/// The same while there is no worker at all, so that not even the graph can be made.
-pub(super) fn none_to_build(pods: &[PodFacts]) -> Judgement {
-    let (reason, message) = no_workers(pods);
+/// The same while no worker may make the graph; so many run that may not.
+pub(super) fn none_to_build(requirements: Option<&Requirements>, running: usize, pods: &[PodFacts]) -> Judgement {
+    let (reason, message) = match requirements.and_then(|requirements| requirements.workers.as_ref()) {
+        Some(selector) if running > 0 => no_match(selector, running, pods),
+        _ => no_workers(pods),
+    };
     Judgement::new(Status::False, reason, message)
 }
 
@@ -55,22 +58,21 @@ fn no_workers(pods: &[PodFacts]) -> (&'static str, String) {
 }
 
 fn no_match(selector: &WorkerSelector, running: usize, pods: &[PodFacts]) -> (&'static str, String) {
-    let shown = show_selector(selector);
     let matching: Vec<&PodFacts> = pods.iter().filter(|pod| !pod.is_ending && selects(selector, pod)).collect();
     if let Some(trouble) = describe_trouble(&matching) {
-        return (reasons::WORKER_POD_FAILING, format!("{trouble} (the selector {shown} matches no running worker)"));
+        return (reasons::WORKER_POD_FAILING, format!("{trouble} (the selector {selector} matches no running worker)"));
     }
     if matching.is_empty() {
         let workers = if running == 1 { "1 worker runs".to_owned() } else { format!("{running} workers run") };
-        return (reasons::NO_MATCHING_WORKER, format!("the selector {shown} matches no pod; {workers}, none of them has it"));
+        return (reasons::NO_MATCHING_WORKER, format!("the selector {selector} matches no pod; {workers}, none of them has it"));
     }
     let names = name_some(&matching);
-    let message = format!("the selector {shown} matches {names}, but no worker there has registered");
+    let message = format!("the selector {selector} matches {names}, but no worker there has registered");
     (reasons::NO_MATCHING_WORKER, message)
 }
 
 fn insufficient(unrunnable: &Unrunnable, selector: Option<&WorkerSelector>) -> (&'static str, String) {
-    let among = selector.map(|selector| format!(" that matches {}", show_selector(selector))).unwrap_or_default();
+    let among = selector.map(|selector| format!(" that matches {selector}")).unwrap_or_default();
     let Some((resource, worker, has)) = &unrunnable.nearest else {
         let message = format!("no worker{among} has the resources {}", unrunnable.resources);
         return (reasons::INSUFFICIENT_RESOURCES, message);
@@ -125,22 +127,4 @@ fn holds(expression: &LabelExpression, pod: &PodFacts) -> bool {
         Operator::Exists => label.is_some(),
         Operator::DoesNotExist => label.is_none(),
     }
-}
-
-/// As kubectl writes selectors: `disk=nvme,zone in (a,b),!old`, and the names after it.
-fn show_selector(selector: &WorkerSelector) -> String {
-    let WorkerSelector { match_labels, match_expressions, names } = selector;
-    let mut parts: Vec<String> = match_labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    parts.extend(match_expressions.iter().map(|LabelExpression { key, operator, values }| match operator {
-        Operator::In => format!("{key} in ({})", values.join(",")),
-        Operator::NotIn => format!("{key} notin ({})", values.join(",")),
-        Operator::Exists => key.clone(),
-        Operator::DoesNotExist => format!("!{key}"),
-    }));
-    if !names.is_empty() {
-        const NAMES_SHOWN_MAX: usize = 5;
-        let more = if names.len() > NAMES_SHOWN_MAX { ",…" } else { "" };
-        parts.push(format!("name in ({}{more})", names[..names.len().min(NAMES_SHOWN_MAX)].join(",")));
-    }
-    parts.join(",")
 }
