@@ -18,6 +18,7 @@ use crate::server::builder::{self, BuildFailure, Operation};
 use crate::server::event::Event;
 use crate::server::handle::{BuildError, CollectionRequest, OutputInfo, Report, Stage};
 use crate::server::namespace::Namespace;
+use crate::wire::value::Value;
 
 /// Builds that run at once; each is a thread on a worker.
 const BUILDS_MAX: usize = 8;
@@ -65,14 +66,12 @@ impl Collections {
         self.entries.values().filter(|collection| !collection.is_removed)
     }
 
-    /// The names that Clients see: `name` for a collection of one output, and `name/output`.
+    /// The names that Clients see: `name` for all of a collection, and `name/output`.
     pub(crate) fn dataset_names(&self) -> Vec<String> {
         let mut names = Vec::new();
         for collection in self.live() {
             let Some(accepted) = &collection.accepted else { continue };
-            if accepted.outputs.len() == 1 {
-                names.push(collection.request.name.clone());
-            }
+            names.push(collection.request.name.clone());
             names.extend(accepted.outputs.iter().map(|output| format!("{}/{}", collection.request.name, output.name)));
         }
         names
@@ -86,9 +85,9 @@ impl Collections {
         let output = match output {
             Some(output) => outputs.iter().find(|candidate| candidate.name == output)?,
             None if outputs.len() == 1 => outputs.first()?,
-            None => return None,
+            None => return Some(together(outputs)),
         };
-        Some((&output.data, &output.keys))
+        Some((output.data.clone(), output.keys.clone()))
     }
 
     /// Whether a name belongs to a declared collection, accepted or not.
@@ -278,8 +277,8 @@ impl Collections {
         let mut inputs = BTreeMap::new();
         for (variable, input) in &collection.request.build.inputs {
             let name = format!("{}/{}", input.collection, input.output);
-            let (data, _) = self.dataset(&name).ok_or(name.clone())?;
-            inputs.insert(variable.clone(), data.clone());
+            let (data, _) = self.dataset(&name).ok_or(name)?;
+            inputs.insert(variable.clone(), data);
         }
         Ok(inputs)
     }
@@ -340,4 +339,28 @@ impl Collection {
         }
         report
     }
+}
+
+/// Outputs as one dict by name, in the form that Dask gives a dict of values; nothing is unpickled for it.
+///
+/// Source: distributed 2026.8.0, protocol/serialize.py: `deserialize` of `is-collection`.
+fn together(outputs: &[BuiltOutput]) -> (Serialized, Vec<TaskKey>) {
+    let (mut headers, mut lengths, mut frames, mut keys) = (Vec::new(), Vec::new(), Vec::new(), BTreeSet::new());
+    for BuiltOutput { name, data, keys: own, .. } in outputs {
+        let mut header =
+            Value::from_msgpack(&data.header).ok().and_then(|header| Some(header.as_map()?.to_vec())).unwrap_or_default();
+        header.push(("key".into(), name.as_str().into()));
+        headers.push(Value::Map(header));
+        lengths.push(Value::from(data.frames.len() as u64));
+        frames.extend(data.frames.iter().cloned());
+        keys.extend(own.iter().cloned());
+    }
+    let header = Value::map([
+        ("is-collection", true.into()),
+        ("type-serialized", "dict".into()),
+        ("sub-headers", Value::Array(headers)),
+        ("frame-lengths", Value::Array(lengths)),
+        ("num-sub-frames", (frames.len() as u64).into()),
+    ]);
+    (Serialized { header: header.to_msgpack().into(), frames }, keys.into_iter().collect())
 }

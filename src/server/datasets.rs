@@ -131,7 +131,7 @@ impl Namespace {
     pub(crate) fn dataset(&self, name: &TaskKey) -> Value {
         let keys = |keys: &[TaskKey]| Value::Array(keys.iter().map(Value::from).collect());
         if let Some((data, output_keys)) = name.as_text().and_then(|text| self.collections.dataset(text)) {
-            return Value::map([("data", data.clone().into()), ("keys", keys(output_keys))]);
+            return Value::map([("data", data.into()), ("keys", keys(&output_keys))]);
         }
         match self.datasets.published.get(name) {
             Some(dataset) => Value::map([("data", dataset.data.clone()), ("keys", keys(&dataset.keys))]),
