@@ -160,6 +160,12 @@ impl Engine {
         self.keys_of(worker, |worker| &worker.holds)
     }
 
+    /// Whether actors live on a worker, or are about to: they cannot be moved.
+    pub fn holds_actors(&self, worker: WorkerId) -> bool {
+        let worker = self.workers.get(&worker);
+        worker.is_some_and(|worker| worker.holds.iter().chain(&worker.processing).any(|id| self.tasks[*id].actor))
+    }
+
     /// The keys that a worker was given and has not answered.
     pub fn processing(&self, worker: WorkerId) -> Vec<TaskKey> {
         self.keys_of(worker, |worker| &worker.processing)

@@ -77,8 +77,8 @@ impl Collections {
         names
     }
 
-    /// A declared collection's output under a name that a Client may use.
-    pub(crate) fn dataset(&self, name: &str) -> Option<(&Serialized, &[TaskKey])> {
+    /// What a declared collection keeps under a name that a Client may use: an output, or a dict of several by name.
+    pub(crate) fn dataset(&self, name: &str) -> Option<(Serialized, Vec<TaskKey>)> {
         let (collection, output) = name.split_once('/').map_or((name, None), |(collection, output)| (collection, Some(output)));
         let found = self.live().find(|candidate| candidate.request.name == collection)?;
         let outputs = &found.accepted.as_ref()?.outputs;

@@ -11,6 +11,7 @@ use crate::engine::{ClientId, CollectionId, WorkerId};
 use crate::server::admission::Facts;
 use crate::server::build_document::BuildDocument;
 use crate::server::builder::BuildFailure;
+use crate::server::retire::{Copied, Retirement};
 use crate::wire::messages::rpc::RegisterWorker;
 use crate::wire::messages::{FromClient, FromWorker, Request};
 use crate::wire::value::Value;
@@ -31,6 +32,7 @@ pub(crate) enum Event {
     Built { collection: CollectionId, attempt: u64, result: Result<Box<BuildDocument>, BuildFailure> },
     Lowered { client: ClientId, result: Result<Box<BuildDocument>, BuildFailure> },
     Scattered { client: ClientId, scattered: Vec<Scattered>, answer: Answer },
+    Copied { retirement: Retirement, copied: Copied },
 }
 
 /// A worker that was admitted.

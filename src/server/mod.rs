@@ -24,6 +24,7 @@ mod event;
 mod handle;
 mod namespace;
 mod requests;
+mod retire;
 mod stand_in;
 mod topics;
 mod workers;

@@ -139,6 +139,7 @@ impl Namespace {
             Event::Built { collection, attempt, result } => self.on_built(collection, attempt, result),
             Event::Lowered { client, result } => self.on_lowered(client, result),
             Event::Scattered { client, scattered, answer } => self.on_scattered(client, scattered, answer),
+            Event::Copied { retirement, copied } => self.on_copied(retirement, copied),
         }
     }
 

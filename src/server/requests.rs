@@ -95,8 +95,12 @@ impl Namespace {
                 }
                 "OK".into()
             }
-            // A worker that retires by itself asks, and closes after the answer; its results are computed again elsewhere.
-            "retire_workers" => Value::Map(Vec::new()),
+            "retire_workers" => {
+                if let Some(answer) = answer.take() {
+                    self.retire_workers(&fields, answer)?;
+                }
+                return Ok(Reply::Later);
+            }
             "gather" | "scatter" | "broadcast" | "proxy" => return self.call_workers(request, answer),
             op => self.refuse(op),
         };

@@ -84,6 +84,17 @@ impl Workers {
         }
     }
 
+    /// Makes a worker exit, after what was said before.
+    pub(crate) fn close(&mut self, worker: WorkerId, reason: &str) {
+        if let Some(entry) = self.entries.get_mut(&worker) {
+            entry.is_leaving = true;
+            entry.waiting.push(ToWorker::Close { reason: Some(reason.to_owned()), nanny: None });
+            // At once, since its entry may go before the end of the turn. One that does not take it is gone already.
+            let _ = entry.outbox.push(encode_batch(&entry.waiting));
+            entry.waiting.clear();
+        }
+    }
+
     /// Writes one batch to each worker that has messages waiting; gives those that do not take it.
     pub(crate) fn flush(&mut self) -> Vec<WorkerId> {
         let mut lost = Vec::new();
@@ -266,7 +277,7 @@ impl Namespace {
         let Some(entry) = self.workers.entries.get_mut(&worker) else { return };
         let new = status(&text);
         let is_first = entry.status != "running" && new == WorkerStatus::Running;
-        entry.is_leaving |= matches!(new, WorkerStatus::Closing | WorkerStatus::ClosingGracefully);
+        entry.is_leaving = matches!(new, WorkerStatus::Closing | WorkerStatus::ClosingGracefully);
         entry.status = text;
         self.stimulate(Stimulus::WorkerStatusChanged { worker, status: new });
         if is_first {
