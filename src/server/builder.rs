@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value as Json;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::comm::{CallError, Pool};
 use crate::dask::{Serialized, WorkerAddress};
@@ -39,6 +39,10 @@ const FILES: [(&str, &str); 8] = [
 ];
 /// A source may compute while it builds, but not for ever.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// Graphs whose builders keep dying are given up. A task that kills its worker is given up after four deaths
+/// (`allowed_failures`), and each may hit a graph that has nothing to do with it.
+pub(crate) const BUILDERS_LOST_MAX: u32 = 6;
+const LOST_PAUSE: Duration = Duration::from_millis(500);
 /// More tasks than this are refused: larger partitions are what helps.
 pub(crate) const TASKS_A_GRAPH_MAX: usize = 2_000_000;
 /// All run specs of a graph together; data belongs into tasks that load it.
@@ -87,6 +91,20 @@ pub(crate) enum Operation {
 
 /// Has one graph built; `request` is of the same operation.
 pub(crate) async fn run(
+    pool: &Pool,
+    address: &WorkerAddress,
+    operation: Operation,
+    request: Vec<u8>,
+) -> Result<BuildDocument, BuildFailure> {
+    let result = ask(pool, address, operation, request).await;
+    if let Err(BuildFailure::BuilderLost { .. }) = &result {
+        // By then it is known that the worker is gone, and another is asked.
+        sleep(LOST_PAUSE).await;
+    }
+    result
+}
+
+async fn ask(
     pool: &Pool,
     address: &WorkerAddress,
     operation: Operation,

@@ -12,7 +12,7 @@ use crate::comm::Outbox;
 use crate::dask::{ClientName, TaskKey, parse_timedelta};
 use crate::engine::{ClientId, Requirements, Stimulus};
 use crate::server::build_document::BuildDocument;
-use crate::server::builder::{self, BuildFailure, Operation};
+use crate::server::builder::{self, BUILDERS_LOST_MAX, BuildFailure, Operation};
 use crate::server::event::Event;
 use crate::server::namespace::Namespace;
 use crate::wire::encode::encode_batch;
@@ -22,8 +22,6 @@ use crate::wire::value::Value;
 
 /// Who wants keys for as long as their tasks run, and no longer.
 const FIRE_AND_FORGET: &str = "fire-and-forget";
-/// Graphs that keep killing the worker that lowers them are given up.
-const BUILDERS_LOST_MAX: u32 = 3;
 /// How often Clients say that they are there, in seconds.
 const HEARTBEAT_INTERVAL: f64 = 5.0;
 

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::dask::{Serialized, TaskKey};
 use crate::engine::{CollectionId, Stimulus, Summary, WorkerId};
 use crate::server::build_document::{BuildDocument, BuiltOutput};
-use crate::server::builder::{self, BuildFailure, Operation};
+use crate::server::builder::{self, BUILDERS_LOST_MAX, BuildFailure, Operation};
 use crate::server::event::Event;
 use crate::server::handle::{BuildError, CollectionRequest, OutputInfo, Report, Stage};
 use crate::server::namespace::Namespace;
@@ -22,8 +22,6 @@ use crate::wire::value::Value;
 
 /// Builds that run at once; each is a thread on a worker.
 const BUILDS_MAX: usize = 8;
-/// A source whose workers die while they build it this often is given up.
-const BUILDERS_LOST_MAX: u32 = 3;
 
 /// All collections by number and by uid.
 #[derive(Debug, Default)]
