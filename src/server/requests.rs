@@ -101,6 +101,10 @@ impl Namespace {
                 }
                 return Ok(Reply::Later);
             }
+            "update_data" => {
+                self.update_data(&fields)?;
+                Value::Nil
+            }
             "gather" | "scatter" | "broadcast" | "proxy" => return self.call_workers(request, answer),
             op => self.refuse(op),
         };
@@ -145,6 +149,25 @@ impl Namespace {
         let targets = self.selected(fields)?.into_iter().filter(|(_, worker)| worker.status == "running");
         let targets = targets.map(|(id, worker)| (id, worker.address.clone())).collect();
         call::scatter(self.pool.clone(), self.events.clone(), call::Scatter { client, data, targets, broadcast }, answer);
+        Ok(())
+    }
+
+    /// A Client has put values on workers by itself and says where.
+    fn update_data(&mut self, fields: &Fields<'_>) -> Result<(), DocumentError> {
+        let client = fields.optional_text("client")?.and_then(|name| self.clients.by_name(name));
+        let client = client.unwrap_or_else(|| self.clients.standing("scatter"));
+        let sizes = if fields.has("nbytes") { fields.by_key("nbytes")? } else { Vec::new() };
+        let sizes: std::collections::BTreeMap<TaskKey, Value> = sizes.into_iter().collect();
+        for (key, holders) in fields.by_key("who_has")? {
+            let holders = holders.as_elements().unwrap_or_default().iter();
+            let workers: Vec<WorkerId> =
+                holders.filter_map(|holder| self.workers.by_address(&WorkerAddress::new(holder.as_text()?))).collect();
+            let nbytes = sizes.get(&key).and_then(Value::as_integer);
+            let nbytes = nbytes.unwrap_or_default().max(0) as u64;
+            if !workers.is_empty() {
+                self.stimulate(Stimulus::DataScattered { client, key, nbytes, typename: String::new(), workers });
+            }
+        }
         Ok(())
     }
 
@@ -275,7 +298,7 @@ impl Namespace {
         }
         let default = fields.optional_value("default")?;
         // The marker of "no default" is an enum of distributed.
-        if default.get("__Enum__").is_some() || !fields.has("default") {
+        if default.get("__Enum__").is_some() {
             let text = format!("no metadata under {path:?}");
             return Ok(rpc::failed(&Object::key_error(&text), &text));
         }
