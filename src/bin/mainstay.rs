@@ -7,7 +7,7 @@ use mainstay::local::{self, LocalArgs, Outcome};
 
 /// Keeps Dask collections in cluster memory, as Kubernetes resources say.
 #[derive(Parser)]
-#[command(version, propagate_version = true)]
+#[command(name = "mainstay", bin_name = "mainstay", version, propagate_version = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

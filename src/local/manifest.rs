@@ -131,20 +131,36 @@ fn spec(path: &Path, name: &str, document: &Value) -> Result<PersistedCollection
             .filter(|field| !FIELDS.contains(&field.as_str())),
     );
     let spec = document.get("spec").ok_or_else(|| schema("spec is missing".to_owned()))?;
-    let mut note = |field: serde_ignored::Path<'_>| unknown.push(format!("spec.{field}"));
+    let mut note = |field: serde_ignored::Path<'_>| unknown.push(format!("spec.{}", shown_path(&field.to_string())));
     let strict = serde_ignored::Deserializer::new(spec, &mut note);
     let result: Result<PersistedCollectionSpec, _> = serde_path_to_error::deserialize(strict);
     let spec = result.map_err(|error| {
-        let place = error.path().to_string();
+        // The path of the spec itself is a dot.
+        let place = Some(error.path().to_string()).filter(|place| place != ".");
+        let place = place.map_or_else(|| "spec".to_owned(), |place| format!("spec.{place}"));
         let text = error.into_inner().to_string();
         // What YAML 1.1 makes of a bare y, n, yes, no, on or off surprises everybody once.
         let hint = if text.contains("boolean `") { "; quote words such as \"y\", \"no\" and \"on\"" } else { "" };
-        schema(format!("spec.{place}: {text}{hint}"))
+        schema(format!("{place}: {text}{hint}"))
     })?;
     match unknown.into_iter().next() {
         Some(field) => Err(schema(format!("unknown field `{field}`; docs/write-a-collection.md lists the fields"))),
         None => Ok(spec),
     }
+}
+
+/// `tasks.?.0.retry` as `tasks[0].retry`.
+fn shown_path(path: &str) -> String {
+    let mut shown = String::new();
+    for step in path.split('.').filter(|step| *step != "?") {
+        if step.parse::<usize>().is_ok() {
+            shown.push_str(&format!("[{step}]"));
+        } else {
+            shown.push_str(if shown.is_empty() { "" } else { "." });
+            shown.push_str(step);
+        }
+    }
+    shown
 }
 
 fn keep_texts(texts: &mut Texts, kind: &'static str, object: &Object) {

@@ -94,11 +94,16 @@ fn counts(summary: &Summary) -> String {
         (tasks.waiting, "waiting"),
         (tasks.no_worker, "without a worker"),
         (tasks.erred, "erred"),
-        (summary.retries.used, "retried"),
     ];
-    let shown: Vec<String> =
+    let mut shown: Vec<String> =
         parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-    if shown.is_empty() { format!("persisted, {}", size(summary.nbytes)) } else { shown.join(", ") }
+    if shown.is_empty() {
+        shown.push(format!("persisted, {}", size(summary.nbytes)));
+    }
+    if summary.retries.used > 0 {
+        shown.push(format!("{} retried", summary.retries.used));
+    }
+    shown.join(", ")
 }
 
 /// Bytes to read: `1.2 GiB`.

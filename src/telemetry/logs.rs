@@ -1,5 +1,7 @@
 //! Logs.
 
+use std::io::IsTerminal as _;
+
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
@@ -24,7 +26,12 @@ pub fn log_to_stdout(format: LogFormat, level: &str) {
 /// Logs of a command: to standard error, so that results stay apart. `MAINSTAY_LOG` sets another level.
 pub fn log_to_terminal(level: &str) {
     let level = std::env::var("MAINSTAY_LOG").unwrap_or_else(|_| level.to_owned());
-    tracing_subscriber::fmt().with_env_filter(filter(&level)).with_target(false).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter(&level))
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 fn filter(level: &str) -> EnvFilter {

@@ -46,7 +46,7 @@ impl Release {
     /// When the field is not as it must be, or names a release that is not supported.
     pub fn from_versions(versions: &Fields<'_>) -> Result<Self, ReleaseError> {
         let packages = versions.fields("packages")?;
-        let distributed = packages.text("distributed")?;
+        let distributed = packages.optional_text("distributed")?.unwrap_or("of an unknown release");
         let release = Self::from_version(distributed)?;
         let dask = packages.text("dask")?;
         if dask != distributed {
