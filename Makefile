@@ -39,7 +39,7 @@ verify: generate ## Fail if what is generated is not what is committed
 ##@ Test
 
 # All suites, those that need least first. Each is a target of its own.
-SUITES := check envtest builder-test chart-test
+SUITES := check conformance envtest builder-test chart-test
 
 .PHONY: test
 test: ## Run every test, and bring up what they need; ends with the sum
@@ -59,6 +59,10 @@ envtest: ## Test the CRD and the controller against a real API server
 .PHONY: builder-test
 builder-test: venv ## Test how sources become graphs, on stock workers
 	$(PYTHON) -m pytest -q tests/builder
+
+.PHONY: conformance
+conformance: build venv ## Drive `mainstay local` with stock workers and unmodified Clients
+	MAINSTAY="$${CARGO_TARGET_DIR:-target}/debug/mainstay" $(PYTHON) -m pytest -q tests/conformance
 
 .PHONY: chart-test
 chart-test: helm venv ## Test what Helm makes of the chart

@@ -1,0 +1,50 @@
+"""Stock `dask worker` processes and unmodified Clients against the real `mainstay`, on loopback.
+
+Where there is a result it is compared with that of dask without a scheduler, of NumPy or of pandas.
+"""
+
+import pathlib
+import sys
+
+import pytest
+from distributed import Client
+
+sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parent / "modules")]
+
+from harness import BINARY, await_condition, served  # noqa: E402
+
+
+def pytest_sessionstart(session):
+    if not BINARY.exists():
+        pytest.exit(f"{BINARY} is not there: run `make build`, or name another with MAINSTAY", returncode=3)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """A scheduler with two workers, for all tests that leave it as they found it."""
+    with served(tmp_path_factory.mktemp("shared")) as mainstay:
+        mainstay.start_worker("--resources", "GPU=2", name="alice", threads=2)
+        mainstay.start_worker(name="bob", nanny=True)
+        with Client(mainstay.address, set_as_default=False) as observer:
+            observer.wait_for_workers(2)
+            mainstay.observer = observer
+            yield mainstay
+
+
+@pytest.fixture
+def client(shared):
+    """A Client of the shared scheduler; nothing may be left on the workers once it has gone."""
+    with Client(shared.address) as client:
+        yield client
+
+    def left():
+        return {worker: keys for worker, keys in shared.observer.has_what().items() if keys}
+
+    await_condition(lambda: not left(), lambda: f"still on the workers: {left()}")
+
+
+@pytest.fixture
+def address_of(shared):
+    """The addresses of the shared workers by name."""
+    workers = shared.observer.scheduler_info(n_workers=-1)["workers"]
+    return {worker["name"]: address for address, worker in workers.items()}

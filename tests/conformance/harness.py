@@ -1,0 +1,147 @@
+"""Starts the real `mainstay` and stock workers on loopback, and ends what it started."""
+
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+BINARY = pathlib.Path(os.environ.get("MAINSTAY", REPOSITORY / "target/debug/mainstay")).resolve()
+MODULES = pathlib.Path(__file__).parent / "modules"
+# Slow machines are slow; nothing waits this long unless something is broken.
+DEADLINE_SECONDS = 90
+
+
+def await_condition(condition, message, seconds=DEADLINE_SECONDS):
+    """Waits until `condition` gives something true, and gives that."""
+    end = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < end, f"within {seconds} s: {message() if callable(message) else message}"
+        time.sleep(0.02)
+    return result
+
+
+def environment(**extra):
+    """What the children get: this Python first, and no settings of the person who runs the tests."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DASK_", "RUST_LOG"))}
+    path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
+    return {**kept, "PATH": path, "PYTHONPATH": str(MODULES), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **extra}
+
+
+class Process:
+    """A child with its output in a file."""
+
+    def __init__(self, command, log, **options):
+        self.log = log
+        with open(log, "wb") as output:
+            self.child = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=options.pop("env", None) or environment(),
+                **options,
+            )
+
+    @property
+    def pid(self):
+        return self.child.pid
+
+    @property
+    def output(self):
+        return self.log.read_text(errors="replace")
+
+    def is_alive(self):
+        return self.child.poll() is None
+
+    def await_output(self, pattern):
+        """Waits for a line that matches, and gives the match."""
+
+        def found():
+            match = re.search(pattern, self.output, re.MULTILINE)
+            assert match or self.is_alive(), f"ended with {self.child.returncode} before /{pattern}/:\n{self.output}"
+            return match
+
+        return await_condition(found, lambda: f"no /{pattern}/ in:\n{self.output}")
+
+    def wait(self):
+        """Waits for its end, and gives its exit code."""
+        try:
+            return self.child.wait(DEADLINE_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running:\n{self.output}") from None
+
+    def kill(self):
+        self.child.kill()
+        self.child.wait()
+
+    def end(self):
+        if self.is_alive():
+            self.child.terminate()
+            try:
+                self.child.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def memory(self):
+        """Resident bytes."""
+        pages = int(pathlib.Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Mainstay:
+    """`mainstay local` with stock workers that it does not know of beforehand."""
+
+    def __init__(self, folder, *arguments, stack):
+        self.folder, self.stack, self.count = folder, stack, 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self.process = Process([BINARY, "local", "--port", "0", *arguments], folder / "mainstay.log", cwd=folder)
+        stack.callback(self.process.end)
+        self.address = self.process.await_output(r"^Serving Dask at (tcp://\S+)$")[1]
+        self.port = int(self.address.rsplit(":", 1)[1])
+
+    def start_worker(self, *arguments, nanny=False, name=None, threads=1, **env):
+        """Starts a stock `dask worker`; it registers in its own time."""
+        self.count += 1
+        name = name or f"w{self.count}"
+        command = [sys.executable, "-m", "dask", "worker", self.address, "--name", name, "--nthreads", str(threads)]
+        command += ["--nanny" if nanny else "--no-nanny", "--no-dashboard", "--local-directory", self.folder / "scratch"]
+        worker = Process([*command, *arguments], self.folder / f"{name}.log", env=environment(**env), cwd=self.folder)
+        worker.name = name
+        self.stack.callback(worker.end)
+        return worker
+
+
+@contextlib.contextmanager
+def served(folder, *arguments):
+    """A `mainstay local` that starts no workers of its own."""
+    with contextlib.ExitStack() as stack:
+        mainstay = Mainstay(folder, "--workers", "0", *arguments, stack=stack)
+        yield mainstay
+        assert mainstay.process.is_alive(), mainstay.process.output
+        assert "panicked" not in mainstay.process.output, mainstay.process.output
+
+
+def run_local(folder, manifest, *arguments, **options):
+    """`mainstay local -f manifest --once`, to its end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "collection.yaml"
+    path.write_text(manifest)
+    return Process(
+        [BINARY, "local", "-f", "collection.yaml", "--port", "0", "--once", "--python", sys.executable, *arguments],
+        folder / "mainstay.log",
+        cwd=folder,
+        **options,
+    )
+
+
+def stop(pid):
+    os.kill(pid, signal.SIGSTOP)
+
+
+def resume(pid):
+    os.kill(pid, signal.SIGCONT)
