@@ -39,7 +39,7 @@ verify: generate ## Fail if what is generated is not what is committed
 ##@ Test
 
 # All suites, those that need least first. Each is a target of its own.
-SUITES := check conformance envtest builder-test chart-test
+SUITES := check conformance envtest builder-test chart-test e2e
 
 .PHONY: test
 test: ## Run every test, and bring up what they need; ends with the sum
