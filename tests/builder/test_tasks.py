@@ -1,6 +1,10 @@
 """Tasks that a manifest spells out."""
 
 import copy
+import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 from conftest import outputs
@@ -115,6 +119,18 @@ def test_a_missing_module_fails_the_task_and_not_the_worker(builder, client):
     with pytest.raises(AttributeError, match="module 'acme.io' has no attribute 'lod'"):
         futures["odd"].result()
     assert len(client.scheduler_info()["workers"]) == 2
+
+
+@pytest.mark.parametrize("has_package", [True, False])
+def test_packages_are_imported_where_run_specs_are_decoded(builder, has_package):
+    """In the event loop and from the top: threads that unpickle their first tasks at once get half of a package."""
+    document = builder.python("from acme.io import load\nfrom dask import delayed\nx = delayed(load)('part-0')", "x")
+    decode = "import pickle, sys; pickle.loads(sys.stdin.buffer.read()); print('acme' in sys.modules)"
+    path = str(pathlib.Path(__file__).parent / "modules") if has_package else ""
+    environment = {**os.environ, "PYTHONPATH": path}
+    run_spec = document["tasks"][0][5]
+    decoded = subprocess.run([sys.executable, "-c", decode], input=run_spec, capture_output=True, env=environment, check=True)
+    assert decoded.stdout.decode().strip() == str(has_package)
 
 
 def test_what_a_task_raises_is_its_own(builder):

@@ -49,6 +49,7 @@ from distributed.worker import _worker_cvar
 from .document import Clock, document, plain
 from .errors import describe, describe_error
 from .graph import Graph
+from .run_specs import import_packages_of
 from .sources import call_entrypoint, run_source
 from .tasks import graph_of_tasks
 
@@ -96,6 +97,8 @@ def respond(operation, request):
 def build(request):
     """The graph of a PersistedCollection."""
     clock = Clock()
+    for _, frames in (request.get("inputs") or {}).values():
+        import_packages_of(frames)
     inputs = {variable: merge_and_deserialize(*data) for variable, data in (request.get("inputs") or {}).items()}
     names = request.get("collections") or []
     if request["kind"] == "tasks":
@@ -128,6 +131,7 @@ def lower(request):
     if not request["keys"]:
         return document(Graph(), clock, {})
     try:
+        import_packages_of(request["expr"][1])
         expression = merge_and_deserialize(*request["expr"])
     except Exception as error:
         # The words of a stock scheduler, which Clients know.
