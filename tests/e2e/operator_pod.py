@@ -54,8 +54,8 @@ class Operator:
         return self.replace(lambda pod: self.kubectl("delete", "pod", pod, "--wait=true"))
 
     def upgrade(self, *settings):
-        """`helm upgrade` with values on top of those that the release has."""
-        words = [word for setting in settings for word in ("--set", setting)]
+        """`helm upgrade` with values, in JSON, on top of those that the release has."""
+        words = [word for setting in settings for word in ("--set-json", setting)]
         self.replace(lambda _: self.helm("upgrade", RELEASE, ROOT / "charts" / "mainstay", "--reuse-values", *words))
 
     def helm(self, *words):

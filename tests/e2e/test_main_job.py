@@ -5,7 +5,7 @@ from objects import SCHEDULER, workers
 
 HOLDINGS = """
 answer = {
-    "datasets": list(client.list_datasets()),
+    "datasets": sorted(client.list_datasets()),
     "who_has": {str(key): list(holders) for key, holders in client.who_has().items()},
     "has_what": [list(map(str, keys)) for keys in client.has_what().values()],
     "data": list(client.run(lambda dask_worker: len(dask_worker.data)).values()),
@@ -50,7 +50,8 @@ def test_flights_become_a_number(with_temp_namespace):
 
     held = story.run_client(HOLDINGS)
     assert held["datasets"] == ["flights/delays", "flights/flights"]
-    assert len(held["who_has"]) == sum(held["data"]) == flights["keys"] + delays["keys"]
+    # Outputs alone stay; what was fetched for a computation may be there twice.
+    assert len(held["who_has"]) == flights["keys"] + delays["keys"] <= sum(held["data"])
 
     story.delete("flights")
     assert story.kubectl.find("pcol", "flights") is None

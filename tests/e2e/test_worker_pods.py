@@ -16,8 +16,12 @@ def block(block_info=None):
 
 blocks = da.map_blocks(block, chunks=((10,) * 8,), dtype=int)
 """
-# What makes a stock worker of another release.
-OTHER_RELEASE = "import distributed\ndistributed.__version__ = '2025.1.0'\n"
+# Python runs it first: what asks for the release of distributed, as a worker does to register, is told another one.
+OTHER_RELEASE = """\
+import importlib.metadata as metadata
+release = metadata.version
+metadata.version = lambda package: "2025.1.0" if package == "distributed" else release(package)
+"""
 
 
 def test_what_a_dead_worker_held_is_computed_again(with_temp_namespace):
