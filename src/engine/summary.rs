@@ -38,7 +38,7 @@ pub struct TaskCounts {
     pub processing: u64,
     pub memory: u64,
     pub erred: u64,
-    /// Tasks whose work is done: in memory, or released after they ran and not needed again.
+    /// Tasks with nothing left to do: in memory, or released because nothing needs them (any more).
     pub done: u64,
 }
 

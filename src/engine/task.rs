@@ -44,8 +44,6 @@ pub(super) struct Task {
     pub(super) worker_deaths: u16,
     pub(super) data_producer: bool,
     pub(super) actor: bool,
-    /// Whether the result has ever been in memory.
-    pub(super) has_run: bool,
 }
 
 const _: () = assert!(size_of::<Task>() <= 304, "a task record has grown: a million of them are held");
@@ -202,7 +200,6 @@ impl Task {
             worker_deaths: 0,
             data_producer: false,
             actor: false,
-            has_run: false,
         }
     }
 
@@ -307,11 +304,10 @@ impl Task {
         self.worker_deaths > 0
     }
 
-    /// Whether all there is to do for the task is done: it may have been let go since.
+    /// Whether there is nothing left to do for the task: its result is there, or nothing needs it.
     pub(super) fn is_done(&self) -> bool {
         match self.state {
-            TaskState::Memory(_) => true,
-            TaskState::Released => self.has_run,
+            TaskState::Memory(_) | TaskState::Released => true,
             TaskState::Waiting | TaskState::NoWorker | TaskState::Queued | TaskState::Processing(_) | TaskState::Erred(_) => {
                 false
             }

@@ -52,7 +52,6 @@ impl Engine {
         self.count(id, -1);
         let old = self.tasks[id].replace_state(to);
         drop(old);
-        self.tasks[id].has_run |= to_name == Memory;
         self.count(id, 1);
         self.enter(id);
         self.tell_neighbours(id, from_name, to_name);
