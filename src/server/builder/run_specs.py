@@ -9,7 +9,7 @@ import sys
 import types
 
 import cloudpickle
-from dask._task_spec import Dict, List, Task, TaskRef
+from dask._task_spec import Dict, List, Task, TaskRef, Tuple
 from dask.utils import apply
 from distributed.protocol.pickle import dumps
 
@@ -80,7 +80,7 @@ def call(key, function, *args, **kwargs):
     """A task that calls what another task gives."""
     if hasattr(operator, "call"):
         return Task(key, operator.call, function, *args, **kwargs)
-    return Task(key, apply, function, List(*args), Dict(kwargs))
+    return Task(key, apply, function, Tuple(*args), Dict(kwargs))
 
 
 async def run_async(blob, values):

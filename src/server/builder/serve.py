@@ -43,6 +43,7 @@ import threading
 
 import dask
 import msgpack
+from distributed import Client, Future, wait
 from distributed.protocol.serialize import merge_and_deserialize
 from distributed.worker import _worker_cvar
 
@@ -113,16 +114,25 @@ def build(request):
         clock.phase("optimize")
     graph.choose_actors(request.get("actors") or {})
     answer = document(graph, clock, request.get("limits") or {})
-    if len(answer["keys"]) > len(answer["tasks"]):
-        hold(graph)
+    hold(answer["keys"][len(answer["tasks"]) :])
     return answer
 
 
-def hold(graph):
-    """Keeps what a source persisted itself until Mainstay has the graph that is made of it."""
-    timer = threading.Timer(HOLD_SECONDS, graph.raw.clear)
-    timer.daemon = True
-    timer.start()
+def hold(keys):
+    """Waits for what a source persisted itself, and keeps it until Mainstay has the graph that needs these keys.
+
+    Until the results are there, Mainstay may still be at the graph that makes them, and not know the keys.
+    """
+    try:
+        client = Client.current()
+    except ValueError:
+        return  # nothing here made futures: they are other collections'
+    futures = [Future(key, client) for key in keys if key in client.futures]
+    if futures:
+        wait(futures)
+        timer = threading.Timer(HOLD_SECONDS, futures.clear)
+        timer.daemon = True
+        timer.start()
 
 
 def lower(request):
