@@ -54,7 +54,8 @@ check: ## Run what needs no cluster: format, lints, unit tests, scenarios, laws
 
 .PHONY: envtest
 envtest: ## Test the CRD and the controller against a real API server
-	MAINSTAY_TEST_KUBECONFIG="$$(dev/cluster --api up)" $(CARGO) test --quiet --test envtest
+	export MAINSTAY_TEST_KUBECONFIG="$$(dev/cluster --api up)"; trap 'dev/cluster --api down' EXIT; \
+	  $(CARGO) test --quiet --test envtest
 
 .PHONY: builder-test
 builder-test: venv ## Test how sources become graphs, on stock workers

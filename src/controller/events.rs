@@ -18,11 +18,15 @@ pub struct Note {
     pub text: String,
 }
 
+/// In the order of a collection's way, so that Events read like a story.
+const ORDER: [&str; 4] =
+    [conditions::SOURCE_RESOLVED, conditions::GRAPH_ACCEPTED, conditions::WORKERS_AVAILABLE, conditions::READY];
+
 /// What there is to tell when one status follows another. Pure.
 pub fn notes(previous: Option<&PersistedCollectionStatus>, next: &PersistedCollectionStatus) -> Vec<Note> {
     let before = previous.map(|status| status.conditions.as_slice()).unwrap_or_default();
     let mut notes: Vec<Note> = Vec::new();
-    for type_ in conditions::ALL {
+    for type_ in ORDER {
         let Some(condition) = find(&next.conditions, type_) else { continue };
         let old = find(before, type_);
         let is_new = old.is_none_or(|old| old.status != condition.status || old.reason != condition.reason);
@@ -41,10 +45,15 @@ pub fn notes(previous: Option<&PersistedCollectionStatus>, next: &PersistedColle
             _ => None,
         };
         if let Some((is_warning, action)) = worth {
-            notes.push(Note { is_warning, reason: condition.reason.clone(), action, text: condition.message.clone() });
+            notes.push(Note { is_warning, reason: condition.reason.clone(), action, text: first_line(&condition.message) });
         }
     }
     notes
+}
+
+/// Tracebacks are for the condition.
+fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or_default().to_owned()
 }
 
 /// That a deleted collection has let go of its memory.
@@ -74,7 +83,7 @@ pub(super) async fn publish(recorder: &Recorder, collection: &PersistedCollectio
     }
 }
 
-/// The first lines, for a note may not be long.
+/// For a note may not be long.
 fn shortened(mut text: String) -> String {
     if text.len() > NOTE_BYTES_MAX {
         text.truncate(text.floor_char_boundary(NOTE_BYTES_MAX - '…'.len_utf8()));

@@ -31,8 +31,8 @@ async fn persisted_collection_is_told_once_and_then_left_alone() {
         requests,
         [
             "status Persisted@1 Ready=True/Persisted",
-            "event Normal Persisted: the output is in memory: 4.0 KiB",
             "event Normal GraphAccepted: the graph has 4 tasks",
+            "event Normal Persisted: the output is in memory: 4.0 KiB",
         ]
     );
     for _ in 0..600 {

@@ -156,7 +156,10 @@ fn judge_report(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, r
             on_the_way(Phase::Pending, Judgement::no(graph.reason, graph.message.clone()), graph, workers)
         }
         Stage::WaitingForInput { input } => {
-            let graph = Judgement::unknown(reasons::WAITING_FOR_INPUT, format!("waits for the input {input}"));
+            let graph = Judgement::unknown(
+                reasons::WAITING_FOR_INPUT,
+                format!("waits for the input {input}: that collection is not there, or has no such output yet"),
+            );
             let workers = Judgement::unknown(reasons::WAITING_FOR_INPUT, "not known before the graph");
             on_the_way(Phase::Pending, Judgement::no(graph.reason, graph.message.clone()), graph, workers)
         }
@@ -209,7 +212,11 @@ fn judge_summary(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, 
         let (phase, course) = if unfinished == 0 { (Phase::Failed, Course::Stalled) } else { (Phase::Running, Course::Working) };
         (phase, course, Judgement::no(reasons::TASKS_FAILED, failure_message(summary, view.is_confidential)))
     } else if tasks.no_worker > 0 && workers.status == Status::False {
-        let phase = if was_persisted(previous, view.generation) { Phase::Degraded } else { Phase::Running };
+        let phase = match tasks.processing + tasks.queued {
+            _ if was_persisted(previous, view.generation) => Phase::Degraded,
+            0 => Phase::Pending,
+            _ => Phase::Running,
+        };
         (phase, Course::Working, Judgement::no(workers.reason, workers.message.clone()))
     } else if was_persisted(previous, view.generation) {
         let message = format!("lost outputs are computed again: {unfinished} tasks to go");
@@ -218,7 +225,8 @@ fn judge_summary(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, 
         let message = format!("{} of {} tasks are done", tasks.done, tasks.total);
         (Phase::Running, Course::Working, Judgement::no(reasons::RUNNING, message))
     };
-    let graph = Judgement::yes(reasons::GRAPH_ACCEPTED, format!("the graph has {} tasks", tasks.total));
+    let total = if tasks.total == 1 { "1 task".to_owned() } else { format!("{} tasks", tasks.total) };
+    let graph = Judgement::yes(reasons::GRAPH_ACCEPTED, format!("the graph has {total}"));
     Verdict { phase, takes_generation: true, course, ready, source: Some(resolved()), graph: Some(graph), workers: Some(workers) }
 }
 
@@ -260,9 +268,13 @@ fn build_message(error: &BuildError, is_confidential: bool) -> String {
     }
 }
 
+/// With the traceback, where that shows lines of the source; others lead through Dask's own.
 fn with_traceback(message: String, error: &BuildError, is_confidential: bool) -> String {
+    let shows_source = matches!(error.kind.as_str(), "SyntaxError" | "Raised" | "ImportFailed");
     match &error.traceback {
-        Some(traceback) if !is_confidential && !traceback.trim().is_empty() => format!("{message}\n{}", traceback.trim_end()),
+        Some(traceback) if shows_source && !is_confidential && !traceback.trim().is_empty() => {
+            format!("{message}\n{}", traceback.trim_end())
+        }
         _ => message,
     }
 }

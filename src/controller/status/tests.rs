@@ -302,6 +302,7 @@ fn a_task_that_no_worker_takes_names_what_is_missing() {
         assert_eq!(conditions_of(&status)[5], format!("WorkersAvailable=False/{reason}"));
         assert_eq!(conditions_of(&status)[..2], [format!("Ready=False/{reason}"), format!("Reconciling=True/{reason}")]);
         assert_eq!(message(&status, conditions::READY), text);
+        assert_eq!(status.phase, Some(Phase::Pending));
     }
 }
 

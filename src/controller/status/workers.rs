@@ -51,7 +51,7 @@ fn no_workers(pods: &[PodFacts]) -> (&'static str, String) {
     }
     if !meant.is_empty() {
         let names = name_some(&meant);
-        return (reasons::NO_WORKERS, format!("no worker has registered yet; {names} should become one"));
+        return (reasons::NO_WORKERS, format!("no worker has registered yet; {names} should become one, see its log"));
     }
     let message = "no worker runs in this namespace; start pods with `dask worker mainstay-scheduler:8786 --name $(POD_NAME)`";
     (reasons::NO_WORKERS, message.to_owned())
