@@ -49,7 +49,7 @@ def test_flights_become_a_number(with_temp_namespace):
     assert "pandas says the same" in story.run_python(read, SCHEDULER, "/data/flights")
 
     held = story.run_client(HOLDINGS)
-    assert held["datasets"] == ["flights/delays", "flights/flights"]
+    assert held["datasets"] == ["flights", "flights/delays", "flights/flights"]
     # Outputs alone stay; what was fetched for a computation may be there twice.
     assert len(held["who_has"]) == flights["keys"] + delays["keys"] <= sum(held["data"])
 

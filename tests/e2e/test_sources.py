@@ -101,7 +101,7 @@ def test_every_kind_of_source_persists(with_temp_namespace, operator):
         "names": 2,
         "rows": 14 * 24 * 60,
         "datasets": sorted([
-            "kinds/array", "kinds/bag", "kinds/frame", "kinds/later", "kinds/several", "kinds/plain", "confidential",
+            "kinds", "correlation", "kinds/array", "kinds/bag", "kinds/frame", "kinds/later", "kinds/several", "kinds/plain", "confidential",
             "confidential/word", "correlation/correlation", "correlation/samples", "dice", "dice/mean", "by-name",
             "by-name/by_name", "timeseries", "timeseries/timeseries", "primes-of-a-config-map",
             "primes-of-a-config-map/primes"]),
