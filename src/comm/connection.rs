@@ -15,8 +15,6 @@ use crate::wire::frame::{FrameDecoder, FrameError, Message};
 use crate::wire::handshake::{Handshake, HandshakeError};
 use crate::wire::limits::Limits;
 
-/// Both sides' handshake must be through by then.
-pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A silent network is given up after this time, on both directions.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
@@ -33,8 +31,8 @@ pub enum CommError {
     Connect(#[source] std::io::Error),
     #[error("no connection within {} s", .0.as_secs())]
     ConnectTimeout(Duration),
-    #[error("no handshake within {} s", HANDSHAKE_TIMEOUT.as_secs())]
-    HandshakeTimeout,
+    #[error("no handshake within {} s", .0.as_secs())]
+    HandshakeTimeout(Duration),
     #[error("bad handshake")]
     Handshake(#[from] HandshakeError),
     #[error("the comm failed")]
@@ -73,7 +71,7 @@ impl Connection {
     ///
     /// # Errors
     /// When the peer speaks no Dask, or not in time.
-    pub async fn establish(stream: TcpStream) -> Result<Self, CommError> {
+    pub async fn establish(stream: TcpStream, patience: Duration) -> Result<Self, CommError> {
         let peer = stream.peer_addr()?;
         configure(&stream)?;
         let (read, write) = stream.into_split();
@@ -82,7 +80,7 @@ impl Connection {
             sender: Sender { half: write },
             peer,
         };
-        timeout(HANDSHAKE_TIMEOUT, connection.shake_hands()).await.map_err(|_| CommError::HandshakeTimeout)??;
+        timeout(patience, connection.shake_hands()).await.map_err(|_| CommError::HandshakeTimeout(patience))??;
         connection.receiver.set_limits(Limits::UNREGISTERED);
         Ok(connection)
     }

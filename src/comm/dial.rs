@@ -14,7 +14,8 @@ use crate::dask::WorkerAddress;
 use crate::wire::frame::Message;
 use crate::wire::limits::Limits;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A worker that imports a large package answers nobody meanwhile.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Idle comms kept for one worker.
 const IDLE_MAX: usize = 4;
 
@@ -112,7 +113,7 @@ async fn connect(address: &WorkerAddress) -> Result<Connection, CallError> {
     }
     let connecting = async {
         let stream = TcpStream::connect(address.host_and_port()).await.map_err(CommError::Connect)?;
-        Connection::establish(stream).await
+        Connection::establish(stream, CONNECT_TIMEOUT).await
     };
     let result = timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(CommError::ConnectTimeout(CONNECT_TIMEOUT)));
     let mut connection = result.map_err(|source| CallError::Unreachable { address: address.clone(), source })?;

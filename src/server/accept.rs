@@ -35,6 +35,8 @@ const UNKNOWN_A_HOST_MAX: usize = 16;
 const UNKNOWN_MAX: usize = 256;
 /// Connections in all.
 const CONNECTIONS_MAX: usize = 10_000;
+/// A peer must shake hands within this time.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A peer that shook hands must say what it is within this time.
 const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a worker waits for its pod to become known.
@@ -170,7 +172,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, reception: Reception, mut pl
 }
 
 async fn converse(stream: TcpStream, peer: SocketAddr, reception: &Reception, place: &mut Unknown) -> Result<(), Dropped> {
-    let mut connection = Connection::establish(stream).await?;
+    let mut connection = Connection::establish(stream, HANDSHAKE_TIMEOUT).await?;
     if reception.guests.is_host_of_registered(peer.ip()) {
         connection.receiver.set_limits(Limits::REGISTERED);
     }
