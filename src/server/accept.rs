@@ -21,6 +21,7 @@ use crate::error::chain;
 use crate::server::admission::{Admission, Facts, Verdict};
 use crate::server::clock::unix_seconds;
 use crate::server::event::{Arrival, Event};
+use crate::server::feed;
 use crate::wire::document::DocumentError;
 use crate::wire::encode::encode_batch;
 use crate::wire::frame::Message;
@@ -68,6 +69,8 @@ struct Counts {
 enum Dropped {
     #[error(transparent)]
     Comm(#[from] CommError),
+    #[error(transparent)]
+    Feed(#[from] feed::Error),
     #[error("a message cannot be read")]
     Document(#[from] DocumentError),
     #[error("no message within {} s of the handshake", FIRST_MESSAGE_TIMEOUT.as_secs())]
@@ -183,6 +186,7 @@ async fn converse(stream: TcpStream, peer: SocketAddr, reception: &Reception, pl
     match first.op() {
         RegisterWorker::OP => worker_stream(&first, connection, reception).await,
         RegisterClient::OP => client_stream(&first, connection, reception).await,
+        "feed" => Ok(feed::serve(&first, connection.receiver, connection.sender, &reception.events).await?),
         _ => requests(first, connection, reception).await,
     }
 }

@@ -114,6 +114,22 @@ async fn ask(
         Operation::Build => "build",
         Operation::Lower => "lower",
     };
+    match BuildDocument::decode(call(pool, address, name, request).await?) {
+        Ok(Built::Document(document)) => Ok(*document),
+        Ok(Built::Failed { error, exception }) => Err(BuildFailure::Refused { error, exception }),
+        Err(error) => Err(BuildFailure::refused("BuilderFailed", chain(&error))),
+    }
+}
+
+/// What a progress bar's function is about, or the error of reading it; `None` when the worker does not say.
+pub(crate) async fn inspect(pool: &Pool, address: &WorkerAddress, setup: &Bytes) -> Option<Value> {
+    let request = Value::map([("setup", Value::Binary(setup.clone()))]).to_msgpack();
+    let document = call(pool, address, "watch", request).await.ok()?;
+    Value::from_msgpack(&document).ok()
+}
+
+/// Calls one entry of the builder and gives its document.
+async fn call(pool: &Pool, address: &WorkerAddress, name: &str, request: Vec<u8>) -> Result<Bytes, BuildFailure> {
     let arguments = Object::Tuple(vec![Object::text(name), Object::Binary(request.into())]).dumps();
     let ask = Ask::new("run_coroutine").with("function", SERVE.clone()).with("args", arguments).with("wait", true);
     let answer = timeout(BUILD_TIMEOUT, pool.call(address, encode_message(&ask)))
@@ -123,12 +139,7 @@ async fn ask(
         })?
         .map_err(|error: CallError| BuildFailure::BuilderLost { reason: chain(&error) })?;
     let answer = Value::decode(&answer).map_err(|error| BuildFailure::BuilderLost { reason: chain(&error) })?;
-    let document = result_bytes(&answer).map_err(|message| BuildFailure::refused("BuilderFailed", message))?;
-    match BuildDocument::decode(document) {
-        Ok(Built::Document(document)) => Ok(*document),
-        Ok(Built::Failed { error, exception }) => Err(BuildFailure::Refused { error, exception }),
-        Err(error) => Err(BuildFailure::refused("BuilderFailed", chain(&error))),
-    }
+    result_bytes(&answer).map_err(|message| BuildFailure::refused("BuilderFailed", message))
 }
 
 /// The plain bytes that `run_coroutine` answered with; else what went wrong.

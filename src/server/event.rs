@@ -2,15 +2,18 @@
 
 use std::net::IpAddr;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::comm::Outbox;
-use crate::dask::{ClientName, TaskKey};
+use crate::comm::{Outbox, Pool};
+use crate::dask::{ClientName, TaskKey, WorkerAddress};
 use crate::engine::{ClientId, CollectionId, WorkerId};
 use crate::server::admission::Facts;
 use crate::server::build_document::BuildDocument;
 use crate::server::builder::BuildFailure;
+use crate::server::feed::{Counted, Watch};
 use crate::server::retire::{Copied, Retirement};
 use crate::wire::messages::rpc::RegisterWorker;
 use crate::wire::messages::{FromClient, FromWorker, Request};
@@ -22,17 +25,62 @@ pub(crate) type Answer = oneshot::Sender<Vec<Bytes>>;
 /// One thing that happened outside the loop.
 #[derive(Debug)]
 pub(crate) enum Event {
-    WorkerRegisters { arrival: Box<Arrival>, answer: oneshot::Sender<Option<WorkerId>> },
-    WorkerSays { worker: WorkerId, messages: Vec<FromWorker> },
-    WorkerGone { worker: WorkerId },
-    ClientRegisters { name: ClientName, outbox: Outbox, answer: oneshot::Sender<ClientId> },
-    ClientSays { client: ClientId, messages: Vec<FromClient> },
-    ClientGone { client: ClientId },
-    Asked { request: Box<Request>, peer: IpAddr, answer: Answer },
-    Built { collection: CollectionId, attempt: u64, result: Result<Box<BuildDocument>, BuildFailure> },
-    Lowered { client: ClientId, result: Result<Box<BuildDocument>, BuildFailure> },
-    Scattered { client: ClientId, scattered: Vec<Scattered>, answer: Answer },
-    Copied { retirement: Retirement, copied: Copied },
+    WorkerRegisters {
+        arrival: Box<Arrival>,
+        answer: oneshot::Sender<Option<WorkerId>>,
+    },
+    WorkerSays {
+        worker: WorkerId,
+        messages: Vec<FromWorker>,
+    },
+    WorkerGone {
+        worker: WorkerId,
+    },
+    ClientRegisters {
+        name: ClientName,
+        outbox: Outbox,
+        answer: oneshot::Sender<ClientId>,
+    },
+    ClientSays {
+        client: ClientId,
+        messages: Vec<FromClient>,
+    },
+    ClientGone {
+        client: ClientId,
+    },
+    Asked {
+        request: Box<Request>,
+        peer: IpAddr,
+        answer: Answer,
+    },
+    Built {
+        collection: CollectionId,
+        attempt: u64,
+        result: Result<Box<BuildDocument>, BuildFailure>,
+    },
+    Lowered {
+        client: ClientId,
+        result: Result<Box<BuildDocument>, BuildFailure>,
+    },
+    Scattered {
+        client: ClientId,
+        scattered: Vec<Scattered>,
+        answer: Answer,
+    },
+    /// Which worker may look into a pickle that a Client sent.
+    WhoBuilds {
+        answer: oneshot::Sender<Option<(Arc<Pool>, WorkerAddress)>>,
+    },
+    /// How far the keys of a progress bar have come.
+    Count {
+        watch: Watch,
+        with_all: bool,
+        answer: oneshot::Sender<Counted>,
+    },
+    Copied {
+        retirement: Retirement,
+        copied: Copied,
+    },
 }
 
 /// A worker that was admitted.

@@ -21,6 +21,7 @@ mod clock;
 mod collections;
 mod datasets;
 mod event;
+mod feed;
 mod handle;
 mod namespace;
 mod requests;

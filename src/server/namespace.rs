@@ -139,6 +139,13 @@ impl Namespace {
             Event::Built { collection, attempt, result } => self.on_built(collection, attempt, result),
             Event::Lowered { client, result } => self.on_lowered(client, result),
             Event::Scattered { client, scattered, answer } => self.on_scattered(client, scattered, answer),
+            Event::WhoBuilds { answer } => {
+                // The Client may have looked away.
+                let _ = answer.send(self.who_builds());
+            }
+            Event::Count { watch, with_all, answer } => {
+                let _ = answer.send(self.count(&watch, with_all));
+            }
             Event::Copied { retirement, copied } => self.on_copied(retirement, copied),
         }
     }

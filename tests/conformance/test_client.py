@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from conformance_tasks import add, fail, fail_first, hold, inc, note, runs, total
 from distributed import Client, Future, as_completed, fire_and_forget, wait
+from distributed.diagnostics.progressbar import MultiProgressBar, TextProgressBar, progress
 from harness import await_condition
 
 
@@ -279,6 +280,45 @@ def test_metadata(client):
     assert client.get_metadata(["run", "ended"], default=None) is None
     with pytest.raises(KeyError):
         client.get_metadata(["nothing"])
+
+
+@pytest.mark.parametrize("bar", ["text", "by prefix"])
+def test_progress(client, tmp_path, bar, capsys):
+    """The bars of `distributed.progress`, without a terminal or a notebook."""
+    gate = tmp_path / "gate"
+    held = client.submit(hold, tmp_path / "started", gate, 1)
+    first = client.map(inc, range(4), key=[f"first-{index}" for index in range(4)])
+    sums = client.submit(total, [held, *first], key="sum-0")
+    await_condition(lambda: runs(tmp_path / "started"), "it runs")
+    wait(first)
+    seen = []
+
+    class Bar(MultiProgressBar if bar == "by prefix" else TextProgressBar):
+        def _draw_bar(self, **response):
+            seen.append(response)
+            if bar == "text":
+                super()._draw_bar(**response)
+            gate.touch()
+
+        def _draw_stop(self, **response):
+            seen.append("stopped")
+
+    watched = Bar([sums], **({"start": False} if bar == "text" else {}))
+    client.sync(watched.listen)
+    assert seen[-1] == "stopped" and seen[-2]["status"] == "finished"
+    if bar == "text":
+        assert (seen[0]["all"], seen[-2]["all"], seen[-2]["remaining"]) == (6, 6, 0)
+        assert seen[0]["remaining"] in (1, 2)
+    else:
+        assert seen[-2]["all"].keys() >= {"hold", "sum"} and set(seen[-2]["remaining"].values()) == {0}
+
+
+def test_progress_of_what_fails(client, capsys):
+    progress(client.submit(fail, "bad row 7"), notebook=False)
+    future = client.submit(fail, "bad row 8")
+    bar = TextProgressBar([future], start=False)
+    client.sync(bar.listen)
+    assert bar.status == "error"
 
 
 def test_fire_and_forget(client, tmp_path):

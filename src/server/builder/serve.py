@@ -26,6 +26,8 @@ The request of `build` is a msgpack map:
     limits              {tasks, bytes}, optional
 The request of `lower`: expr [header, frames], keys, annotations (a pickle), internal_priority ([[key, int]] or nil),
 actors (nil, bool or keys), limits.
+The request of `watch`: setup (the pickle of a progress bar's function). Its document: version, and error or keys,
+complete, by_prefix.
 
 The document: version, then either `error` {kind, message, traceback, line, exception} or
     keys                every key: first those of the tasks, in their order, then those made elsewhere
@@ -43,12 +45,13 @@ import threading
 
 import dask
 import msgpack
+from dask.utils import key_split
 from distributed import Client, Future, wait
 from distributed.protocol.serialize import merge_and_deserialize
 from distributed.worker import _worker_cvar
 
 from .document import Clock, document, plain
-from .errors import describe, describe_error
+from .errors import Refused, describe, describe_error
 from .graph import Graph
 from .run_specs import import_packages_of
 from .sources import call_entrypoint, run_source
@@ -89,7 +92,7 @@ def respond(operation, request):
     try:
         request = msgpack.unpackb(request, use_list=operation == "build", strict_map_key=False)
         filename = f"{request.get('name') or 'source'}.py"
-        answer = {"build": build, "lower": lower}[operation](request)
+        answer = {"build": build, "lower": lower, "watch": watch}[operation](request)
         return msgpack.packb({"version": VERSION, **answer}, default=plain)
     except BaseException as error:  # a source may raise SystemExit too
         return msgpack.packb({"version": VERSION, "error": describe(error, filename)}, default=plain)
@@ -116,6 +119,16 @@ def build(request):
     answer = document(graph, clock, request.get("limits") or {})
     hold(answer["keys"][len(answer["tasks"]) :])
     return answer
+
+
+def watch(request):
+    """What the function of a progress bar counts; a stock scheduler would run it in itself."""
+    setup = pickle.loads(request["setup"])
+    names = setup.__code__.co_freevars if hasattr(setup, "__code__") else ()
+    found = {name: cell.cell_contents for name, cell in zip(names, setup.__closure__ or ())} if names else {}
+    if "keys" not in found or found.get("group_by", key_split) is not key_split:
+        raise Refused("Unsupported", "only bars of keys, or of groups by the name of the key, are supported")
+    return {"keys": list(found["keys"]), "complete": bool(found.get("complete")), "by_prefix": "group_by" in found}
 
 
 def hold(keys):
