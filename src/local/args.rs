@@ -26,13 +26,14 @@ pub struct LocalArgs {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: u32,
 
-    /// What each worker offers, such as GPU=2 or "GPU=2 IO=0.5"
-    #[arg(long, value_name = "NAME=AMOUNT", value_parser = parse_resources, default_value = "")]
-    pub resources: Resources,
+    /// What each worker offers, such as GPU=2 or "GPU=2 IO=0.5" [default: as much as the manifests' tasks take on all threads]
+    #[arg(long, value_name = "NAME=AMOUNT", value_parser = parse_resources)]
+    pub resources: Option<Resources>,
 
-    /// Labels that stand for those of a worker's pod, such as disk=nvme or disk=nvme,zone=a
-    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_labels, default_value = "")]
-    pub labels: Labels,
+    /// Labels that stand for those of a worker's pod, such as disk=nvme or disk=nvme,zone=a [default: those that the manifests
+    /// match]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_labels)]
+    pub labels: Option<Labels>,
 
     /// Start one more worker, only for building graphs
     #[arg(long)]

@@ -4,6 +4,7 @@
 
 mod args;
 mod manifest;
+mod offer;
 mod progress;
 mod waiting;
 mod worker;
@@ -22,6 +23,7 @@ pub use args::LocalArgs;
 
 use crate::engine;
 use crate::local::manifest::Collection;
+use crate::local::offer::Offer;
 use crate::local::progress::Progress;
 use crate::local::worker::Recipe;
 use crate::server::{self, Admission, CollectionRequest, Facts, Handle, Report, Stage, Verdict};
@@ -43,6 +45,7 @@ pub enum Outcome {
 /// When a manifest is wrong, the port is taken or the workers do not start.
 pub async fn run(args: LocalArgs) -> Result<Outcome> {
     let collections = if args.files.is_empty() { Vec::new() } else { manifest::read(&args.files)? };
+    let offer = Offer::new(&args, &collections);
     let address = SocketAddr::new(args.host, args.port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))?;
     let address = format!("tcp://{}", listener.local_addr()?);
@@ -50,18 +53,19 @@ pub async fn run(args: LocalArgs) -> Result<Outcome> {
     let config = server::Config {
         engine: engine::Config::default(),
         seed: 0,
-        admission: Arc::new(Anyone { labels: args.labels.clone() }),
+        admission: Arc::new(Anyone { labels: offer.labels.clone() }),
         changed,
         id: "Scheduler-mainstay-local".to_owned(),
         http_port: 0,
     };
     let (handle, mut server) = server::start(config, listener)?;
     say(&format!("Serving Dask at {address}"));
+    offer.notice().iter().for_each(|notice| say(notice));
 
     let directory = std::env::temp_dir().join(format!("mainstay-local-{}", std::process::id()));
     std::fs::create_dir_all(&directory).with_context(|| format!("failed to create {}", directory.display()))?;
     let (stop, stopped) = watch::channel(false);
-    let mut workers = start_workers(&args, &address, &directory, &stopped).await?;
+    let mut workers = start_workers(&args, &offer, &address, &directory, &stopped).await?;
     for collection in &collections {
         handle.apply(request(collection));
     }
@@ -101,6 +105,7 @@ impl Admission for Anyone {
 
 async fn start_workers(
     args: &LocalArgs,
+    offer: &Offer,
     address: &str,
     directory: &std::path::Path,
     stop: &watch::Receiver<bool>,
@@ -113,7 +118,7 @@ async fn start_workers(
     if names.is_empty() {
         return Ok(workers);
     }
-    let recipe = Recipe::find(args, address.to_owned(), directory).await?;
+    let recipe = Recipe::find(args, offer, address.to_owned(), directory).await?;
     for name in names {
         workers.spawn(worker::keep(recipe.clone(), name, stop.clone()));
     }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::local::args::LocalArgs;
+use crate::local::offer::Offer;
 
 /// A worker that was told to end is killed after this time.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,7 +35,7 @@ pub(crate) struct Recipe {
 
 impl Recipe {
     /// Finds a Python that has distributed.
-    pub(crate) async fn find(args: &LocalArgs, scheduler: String, directory: &Path) -> Result<Self> {
+    pub(crate) async fn find(args: &LocalArgs, offer: &Offer, scheduler: String, directory: &Path) -> Result<Self> {
         let candidates = match &args.python {
             Some(python) => vec![python.clone()],
             None => vec![PathBuf::from("python3"), PathBuf::from("python")],
@@ -48,7 +49,7 @@ impl Recipe {
                 .status()
                 .await;
             if import.is_ok_and(|status| status.success()) {
-                let resources = args.resources.iter().map(|(name, amount)| format!("{name}={amount}"));
+                let resources = offer.resources.iter().map(|(name, amount)| format!("{name}={amount}"));
                 let resources = resources.collect::<Vec<_>>().join(" ");
                 let directory = directory.to_owned();
                 return Ok(Self { python: python.clone(), scheduler, threads: args.threads, resources, directory });

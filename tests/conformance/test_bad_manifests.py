@@ -197,7 +197,7 @@ def test_what_waits_says_for_what(tmp_path):
     # Equal keys would share the requirements of the first that asked for them.
     sources = {name: ONES.replace("2", str(number + 2)) for number, name in enumerate(WAITING)}
     text = "".join(collection(name, sources[name], ["x"], **fields) for name, (fields, _) in WAITING.items())
-    process = run_local(tmp_path / "run", text, "--workers", "1", "--resources", "GPU=2")
+    process = run_local(tmp_path / "run", text, "--workers", "1", "--resources", "GPU=2", "--labels", "disk=nvme")
     try:
         for name, (_, pattern) in WAITING.items():
             process.await_output(rf"^{name}: .*{pattern}")
