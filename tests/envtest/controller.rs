@@ -86,6 +86,14 @@ async fn await_ready(collections: &Api<PersistedCollection>, status: &str, reaso
     collections.get("it").await.unwrap()
 }
 
+async fn reasons_of_events(client: &Client, namespace: &str) -> Vec<String> {
+    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let events = events.list(&ListParams::default()).await.unwrap();
+    let mut reasons: Vec<String> = events.into_iter().filter_map(|event| event.reason).collect();
+    reasons.sort();
+    reasons
+}
+
 #[tokio::test]
 async fn collection_lives_from_apply_to_delete_and_again() {
     with_namespace(async |client, namespace| {
@@ -119,11 +127,12 @@ async fn collection_lives_from_apply_to_delete_and_again() {
         running.persist(&second, None);
         await_ready(&collections, "True", "Persisted").await;
 
-        let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
-        let events = events.list(&ListParams::default()).await.unwrap();
-        let mut reasons: Vec<String> = events.into_iter().filter_map(|event| event.reason).collect();
-        reasons.sort();
-        assert_eq!(reasons, ["GraphAccepted", "GraphAccepted", "Persisted", "Persisted", "Released"]);
+        // Events are published after the status that they tell of.
+        await_condition("both lives are told of, and nothing else", || async {
+            reasons_of_events(&client, &namespace).await
+                == ["GraphAccepted", "GraphAccepted", "Persisted", "Persisted", "Released"]
+        })
+        .await;
     })
     .await;
 }
