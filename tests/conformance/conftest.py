@@ -9,7 +9,8 @@ import sys
 import pytest
 from distributed import Client
 
-sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parent / "modules")]
+TESTS = pathlib.Path(__file__).parents[1]
+sys.path[:0] = [str(pathlib.Path(__file__).parent), str(TESTS), str(TESTS / "modules")]
 
 from harness import BINARY, await_condition, served  # noqa: E402
 

@@ -1,4 +1,4 @@
-"""Starts the real `mainstay` and stock workers on loopback, and ends what it started."""
+"""Starts the real `mainstay`, stock schedulers and stock workers on loopback, and ends what it started."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-REPOSITORY = pathlib.Path(__file__).parents[2]
+REPOSITORY = pathlib.Path(__file__).parents[1]
 BINARY = pathlib.Path(os.environ.get("MAINSTAY", REPOSITORY / "target/debug/mainstay")).resolve()
 MODULES = pathlib.Path(__file__).parent / "modules"
 # Slow machines are slow; nothing waits this long unless something is broken.
@@ -93,15 +93,15 @@ class Process:
         return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-class Mainstay:
-    """`mainstay local` with stock workers that it does not know of beforehand."""
+class Scheduler:
+    """A scheduler with stock workers that it does not know of beforehand."""
 
-    def __init__(self, folder, *arguments, stack):
+    def __init__(self, folder, command, address, *, stack):
         self.folder, self.stack, self.count = folder, stack, 0
         folder.mkdir(parents=True, exist_ok=True)
-        self.process = Process([BINARY, "local", "--port", "0", *arguments], folder / "mainstay.log", cwd=folder)
+        self.process = Process(command, folder / "scheduler.log", cwd=folder)
         stack.callback(self.process.end)
-        self.address = self.process.await_output(r"^Serving Dask at (tcp://\S+)$")[1]
+        self.address = self.process.await_output(address)[1]
         self.port = int(self.address.rsplit(":", 1)[1])
 
     def start_worker(self, *arguments, nanny=False, name=None, threads=1, **env):
@@ -114,6 +114,21 @@ class Mainstay:
         worker.name = name
         self.stack.callback(worker.end)
         return worker
+
+
+class Mainstay(Scheduler):
+    """`mainstay local`."""
+
+    def __init__(self, folder, *arguments, stack):
+        super().__init__(folder, [BINARY, "local", "--port", "0", *arguments], r"^Serving Dask at (tcp://\S+)$", stack=stack)
+
+
+class StockScheduler(Scheduler):
+    """`dask scheduler`."""
+
+    def __init__(self, folder, *arguments, stack):
+        command = [sys.executable, "-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", ":0"]
+        super().__init__(folder, [*command, *arguments], r"Scheduler at: +(tcp://\S+)$", stack=stack)
 
 
 @contextlib.contextmanager
