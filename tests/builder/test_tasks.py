@@ -3,6 +3,7 @@
 import copy
 import os
 import pathlib
+import pickle
 import subprocess
 import sys
 
@@ -159,3 +160,12 @@ def test_tasks_that_make_no_graph(builder, tasks, request_fields, kind, message)
     found = build(builder, *tasks, **request_fields)["error"]
     assert found["kind"] == kind
     assert message in found["message"]
+
+
+def test_the_package_of_a_call_is_imported_before_the_task_runs(builder):
+    document = build(builder, {"key": "a", "call": "shop:double", "args": [4]})
+    # Two threads that import it for the first time while they run tasks may each get half of it.
+    assert "shop" not in sys.modules
+    task = pickle.loads(document["tasks"][0][5])
+    assert "shop" in sys.modules
+    assert task({}) == 8

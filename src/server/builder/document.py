@@ -35,7 +35,7 @@ def document(graph, clock, limits):
     for key in keys:
         node = nodes[key]
         try:
-            run_spec = pickle_task(key, node, by_value)
+            run_spec = pickle_task(key, node, by_value, graph.packages.get(key))
         except Exception as error:
             what = describe_task(key, nodes, graph.outputs)
             raise Refused("NotSerializable", f"{what} cannot be pickled: {describe_error(error)}") from None

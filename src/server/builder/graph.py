@@ -20,6 +20,7 @@ class Graph:
         self.outputs = []
         self.actors = set()
         self.names = {}
+        self.packages = {}
         self.order = None
 
     def add_values(self, values, optimize, options):

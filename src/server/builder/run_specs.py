@@ -26,17 +26,17 @@ for name in {names!r}:
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-def pickle_task(key, node, by_value):
+def pickle_task(key, node, by_value, package=None):
     """A run spec that any worker can decode: what the task is made of is unpickled when the task runs.
 
     Otherwise a function whose module a worker lacks would break that worker's connection, and it would exit. `by_value`
-    is a dict that the tasks of a graph share.
+    is a dict that the tasks of a graph share. `package` is one that the task imports by itself.
 
     Packages are imported before that, where run specs are decoded: in the one thread of the worker's event loop. Unpickling
     begins with the innermost module, and two threads that do so for the first time get half of a package
     (`_DeadlockError`, or "cannot import name").
     """
-    packages = set()
+    packages = {package} if package else set()
     try:
         blob = pickle_by_value(node, by_value, packages)
     except Exception:

@@ -9,7 +9,7 @@ from dask.base import tokenize
 
 from .errors import Refused, close_to
 from .graph import Graph, delayed
-from .run_specs import call
+from .run_specs import call, package_of
 
 
 def graph_of_tasks(tasks, label, names, inputs):
@@ -43,6 +43,7 @@ def graph_of_tasks(tasks, label, names, inputs):
         function = Task(None, pkgutil.resolve_name, task["call"])
         graph.raw[key] = call(key, function, *map(parse_input, args), **{k: parse_input(v) for k, v in kwargs.items()})
         graph.names[key] = name
+        graph.packages[key] = package_of(task["call"].partition(":")[0])
         for field in ("retries", "priority", "workers", "resources"):
             if task.get(field) is not None:
                 graph.annotate(field, {key: task[field]})
