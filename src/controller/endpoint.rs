@@ -6,12 +6,11 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::api::labels::{FIELD_MANAGER, GROUP, MANAGED_BY, SCHEDULER_PORT, SCHEDULER_SERVICE};
-use crate::controller::error::is_gone;
 
 /// The name of the port, which Service and slice must share.
 const PORT_NAME: &str = "scheduler";
@@ -27,21 +26,6 @@ pub async fn apply(client: &Client, namespace: &str, ip: IpAddr, port: u16) -> R
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
     slices.patch(SCHEDULER_SERVICE, &parameters, &Patch::Apply(slice(ip, port))).await?;
     Ok(())
-}
-
-/// Takes both away; what is not there is as good.
-///
-/// # Errors
-/// When the API server refuses one of the two.
-pub async fn remove(client: &Client, namespace: &str) -> Result<(), kube::Error> {
-    let services: Api<Service> = Api::namespaced(client.clone(), namespace);
-    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
-    let parameters = DeleteParams::default();
-    let deleted = [
-        slices.delete(SCHEDULER_SERVICE, &parameters).await.map(|_| ()),
-        services.delete(SCHEDULER_SERVICE, &parameters).await.map(|_| ()),
-    ];
-    deleted.into_iter().find_map(|result| result.err().filter(|error| !is_gone(error))).map_or(Ok(()), Err)
 }
 
 fn service(port: u16) -> Value {

@@ -222,7 +222,7 @@ def test_extras_reach_the_operator():
     one = container(render("extraArgs={--one}", "extraEnv[0].name=RUST_BACKTRACE", "extraEnv[0].value=full"))
     assert one["args"][-1] == "--one"
     assert one["env"][-1] == {"name": "RUST_BACKTRACE", "value": "full"}
-    assert {item["name"] for item in one["env"]} >= {"POD_NAME", "POD_NAMESPACE", "POD_IP"}
+    assert {item["name"] for item in one["env"]} >= {"POD_NAME", "POD_IP"}
 
 
 def test_there_are_few_templates():
