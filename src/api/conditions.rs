@@ -84,6 +84,8 @@ pub mod reasons {
     pub const NO_MATCHING_WORKER: &str = "NoMatchingWorker";
     /// No worker that is allowed has this much of a resource: the message names the nearest. Lower the amount or start one.
     pub const INSUFFICIENT_RESOURCES: &str = "InsufficientResources";
+    /// A worker came and was not let in: the message says why, mostly a release of distributed that is not supported.
+    pub const WORKER_REFUSED: &str = "WorkerRefused";
     /// A pod that would be the worker cannot start: the message has the kubelet's words (image, crash, ...).
     pub const WORKER_POD_FAILING: &str = "WorkerPodFailing";
 }

@@ -222,7 +222,7 @@ impl Look<'_> {
 
 /// Whether pods may explain what a report says. Most say nothing that needs it, and a namespace may have many pods.
 fn wants_pods(report: &Report) -> bool {
-    report.summary.as_ref().is_none_or(|summary| summary.unrunnable.is_some() || summary.workers_running == 0)
+    report.summary.is_none() || report.lacks_workers()
 }
 
 /// The server's word, and what it was asked for.

@@ -73,7 +73,9 @@ impl Progress {
 /// What is going on, in a few words.
 fn text(report: &Report, requirements: &Requirements) -> String {
     match (&report.stage, &report.summary) {
-        (Stage::WaitingForWorker { workers_running }, _) => waiting::for_builder(requirements, *workers_running),
+        (Stage::WaitingForWorker { workers_running }, _) => {
+            waiting::for_builder(requirements, *workers_running, report.refusal.as_ref())
+        }
         (Stage::WaitingForTurn, _) => "waits until others are built".to_owned(),
         (Stage::WaitingForInput { input }, _) => format!("waits for the input {input}"),
         (Stage::Building { worker }, _) => format!("builds the graph on {worker}"),

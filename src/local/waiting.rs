@@ -1,12 +1,14 @@
 //! Says for what a collection waits, so that a person knows what would help.
 
 use crate::engine::{Requirements, Unrunnable, WorkerSelector};
+use crate::server::Refusal;
 
 /// Why no worker makes the graph.
-pub(crate) fn for_builder(requirements: &Requirements, workers_running: usize) -> String {
-    match &requirements.workers {
-        Some(selector) if workers_running > 0 => format!("waits for a worker: {}", no_match(selector, workers_running)),
-        _ => "waits for a worker: none runs".to_owned(),
+pub(crate) fn for_builder(requirements: &Requirements, workers_running: usize, refusal: Option<&Refusal>) -> String {
+    match (&requirements.workers, refusal) {
+        (Some(selector), _) if workers_running > 0 => format!("waits for a worker: {}", no_match(selector, workers_running)),
+        (_, Some(Refusal { worker, reason })) => format!("waits for a worker: {worker} came and was refused: {reason}"),
+        (_, None) => "waits for a worker: none runs".to_owned(),
     }
 }
 
@@ -65,10 +67,10 @@ mod tests {
     fn a_selector_that_matches_nobody_is_named() {
         let requirements = Requirements { workers: Some(tape()), ..Requirements::default() };
         let expected = "the selector disk=tape matches none; 1 worker runs (see --labels for the labels of workers here)";
-        assert_eq!(for_builder(&requirements, 1), format!("waits for a worker: {expected}"));
+        assert_eq!(for_builder(&requirements, 1, None), format!("waits for a worker: {expected}"));
         let stuck = Unrunnable { workers: Some(tape()), workers_selected: 0, ..unrunnable(0.0, ("", 0.0)) };
         assert_eq!(for_worker(&stuck, &requirements), expected);
-        assert_eq!(for_builder(&requirements, 0), "waits for a worker: none runs");
+        assert_eq!(for_builder(&requirements, 0, None), "waits for a worker: none runs");
     }
 
     #[test]

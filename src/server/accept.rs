@@ -22,6 +22,7 @@ use crate::server::admission::{Admission, Facts, Verdict};
 use crate::server::clock::unix_seconds;
 use crate::server::event::{Arrival, Event};
 use crate::server::feed;
+use crate::server::handle::Refusal;
 use crate::wire::document::DocumentError;
 use crate::wire::encode::encode_batch;
 use crate::wire::frame::Message;
@@ -229,7 +230,13 @@ async fn worker_stream(first: &Request, connection: Connection, reception: &Rece
         Ok(admitted) => admitted,
         Err(reason) => {
             warn!(%peer, %reason, "refused a worker");
-            return Ok(sender.send(rpc::refused(unix_seconds(), &reason).encode()).await?);
+            sender.send(rpc::refused(unix_seconds(), &reason).encode()).await?;
+            // Its fields may be those of another release, or none.
+            let name = first.fields().optional_value("name").ok();
+            let worker = name.as_ref().and_then(Value::as_text).map_or_else(|| peer.ip().to_string(), str::to_owned);
+            // The receiver is gone when the server ends, and with it whoever would want to know.
+            let _ = reception.events.send(Event::WorkerRefused(Refusal { worker, reason })).await;
+            return Ok(());
         }
     };
     receiver.set_limits(Limits::REGISTERED);

@@ -88,6 +88,11 @@ impl Collections {
         Some((output.data.clone(), output.keys.clone()))
     }
 
+    /// Has every report made anew.
+    pub(crate) fn all_changed(&mut self) {
+        self.changed.extend(self.entries.keys());
+    }
+
     /// Whether a name belongs to a declared collection, accepted or not.
     pub(crate) fn owns(&self, name: &str) -> bool {
         let collection = name.split_once('/').map_or(name, |(collection, _)| collection);
@@ -257,7 +262,9 @@ impl Namespace {
     pub(crate) fn publish_reports(&mut self) {
         for id in std::mem::take(&mut self.collections.changed) {
             let Some(collection) = self.collections.entries.get(&id) else { continue };
-            let report = Arc::new(collection.report(self.engine.summary(id)));
+            let mut report = collection.report(self.engine.summary(id));
+            report.refusal = self.workers.refusal().filter(|_| report.lacks_workers()).cloned();
+            let report = Arc::new(report);
             let uid = collection.request.uid.clone();
             let mut reports = self.reports.write().unwrap_or_else(PoisonError::into_inner);
             if reports.get(&uid) != Some(&report) {
@@ -314,6 +321,7 @@ impl Collection {
             stage: self.stage.clone(),
             summary,
             outputs: Vec::new(),
+            refusal: None,
         };
         let Some(accepted) = &self.accepted else { return report };
         report.outputs = accepted

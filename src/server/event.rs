@@ -14,6 +14,7 @@ use crate::server::admission::Facts;
 use crate::server::build_document::BuildDocument;
 use crate::server::builder::BuildFailure;
 use crate::server::feed::{Counted, Watch};
+use crate::server::handle::Refusal;
 use crate::server::retire::{Copied, Retirement};
 use crate::wire::messages::rpc::RegisterWorker;
 use crate::wire::messages::{FromClient, FromWorker, Request};
@@ -29,6 +30,7 @@ pub(crate) enum Event {
         arrival: Box<Arrival>,
         answer: oneshot::Sender<Option<WorkerId>>,
     },
+    WorkerRefused(Refusal),
     WorkerSays {
         worker: WorkerId,
         messages: Vec<FromWorker>,

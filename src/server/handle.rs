@@ -32,6 +32,24 @@ pub struct Report {
     /// The engine's view, once a graph was accepted (also while a newer revision is built).
     pub summary: Option<Summary>,
     pub outputs: Vec<OutputInfo>,
+    /// The last worker that was refused, while no worker can take what there is to do.
+    pub refusal: Option<Refusal>,
+}
+
+impl Report {
+    /// Whether some of it waits for a worker to come.
+    pub fn lacks_workers(&self) -> bool {
+        let is_stuck = |summary: &Summary| summary.unrunnable.is_some() || summary.workers_running == 0;
+        matches!(self.stage, Stage::WaitingForWorker { .. }) || self.summary.as_ref().is_some_and(is_stuck)
+    }
+}
+
+/// A worker that was not let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its name, or its host if it gave none.
+    pub worker: String,
+    pub reason: String,
 }
 
 /// How far a collection's graph has come.

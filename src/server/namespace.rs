@@ -128,6 +128,7 @@ impl Namespace {
                 // The comm's reader has gone away with its comm when nobody takes the number.
                 let _ = answer.send(self.on_worker_registers(*arrival));
             }
+            Event::WorkerRefused(refusal) => self.on_worker_refused(refusal),
             Event::WorkerSays { worker, messages } => self.on_worker_says(worker, messages),
             Event::WorkerGone { worker } => self.on_worker_gone(worker),
             Event::ClientRegisters { name, outbox, answer } => {
@@ -160,6 +161,7 @@ impl Namespace {
 
     fn on_tick(&mut self) {
         self.drop_silent_workers();
+        self.forget_refusal();
         self.publish_reports();
     }
 

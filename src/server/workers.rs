@@ -13,6 +13,7 @@ use crate::server::admission::{Facts, Verdict};
 use crate::server::carry_out::run_of_steal_request;
 use crate::server::clock::unix_seconds;
 use crate::server::event::Arrival;
+use crate::server::handle::Refusal;
 use crate::server::namespace::Namespace;
 use crate::wire::encode::encode_batch;
 use crate::wire::messages::rpc::{self, HeartbeatWorker, RegisterWorker};
@@ -22,6 +23,9 @@ use crate::wire::value::Value;
 /// A registered worker that sends no heartbeat for this long is given up, as in Dask (`distributed.scheduler.worker-ttl`).
 const WORKER_TTL: Duration = Duration::from_secs(300);
 
+/// A refused worker is told of for this long: one that keeps coming is refused again within this time.
+const REFUSAL_TTL: Duration = Duration::from_secs(600);
+
 /// All workers by number.
 #[derive(Debug, Default)]
 pub(crate) struct Workers {
@@ -30,6 +34,8 @@ pub(crate) struct Workers {
     next: u32,
     /// All and only workers with messages waiting.
     unflushed: BTreeSet<WorkerId>,
+    /// The last one that was not let in, until it is, or is not heard of for `REFUSAL_TTL`.
+    refusal: Option<(Refusal, Instant)>,
 }
 
 /// One registration.
@@ -107,6 +113,11 @@ impl Workers {
             worker.waiting.clear();
         }
         lost
+    }
+
+    /// The worker that was refused last.
+    pub(crate) fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref().map(|(refusal, _)| refusal)
     }
 
     /// Seconds between heartbeats, so that their number stays bearable.
@@ -194,6 +205,7 @@ impl Namespace {
             warn!(worker = %registration.name, address = %registration.address, %reason, "refused a worker");
             // The worker reads it or is gone.
             let _ = outbox.push(rpc::refused(unix_seconds(), &reason).encode());
+            self.on_worker_refused(Refusal { worker: registration.name, reason });
             return None;
         }
         let id = WorkerId(self.workers.next);
@@ -203,6 +215,9 @@ impl Namespace {
         }
         let RegisterWorker { address, name, nthreads, resources, memory_limit, nanny, .. } = registration;
         info!(worker = %name, %address, nthreads, "a worker joined");
+        if self.workers.refusal().is_some_and(|refusal| refusal.worker == name) {
+            self.set_refusal(None);
+        }
         let worker = Worker {
             address: address.clone(),
             name,
@@ -232,6 +247,22 @@ impl Namespace {
             self.stimulate(Stimulus::WorkerStatusChanged { worker: id, status: first_status });
         }
         Some(id)
+    }
+
+    /// Remembers why, for the collections that wait for a worker.
+    pub(crate) fn on_worker_refused(&mut self, refusal: Refusal) {
+        self.set_refusal(Some((refusal, Instant::now())));
+    }
+
+    pub(crate) fn forget_refusal(&mut self) {
+        if self.workers.refusal.as_ref().is_some_and(|(_, since)| since.elapsed() > REFUSAL_TTL) {
+            self.set_refusal(None);
+        }
+    }
+
+    fn set_refusal(&mut self, refusal: Option<(Refusal, Instant)>) {
+        self.workers.refusal = refusal;
+        self.collections.all_changed();
     }
 
     fn name_taken(&self, registration: &RegisterWorker) -> Option<String> {

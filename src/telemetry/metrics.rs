@@ -132,6 +132,7 @@ mod tests {
             stage: Stage::Accepted,
             summary: Some(summary),
             outputs: Vec::new(),
+            refusal: None,
         };
         let report = Arc::new(report);
         let registry =

@@ -229,6 +229,17 @@ def test_a_worker_of_another_release_is_refused(mainstay, release):
     await_condition(lambda: "refused a worker" in mainstay.process.output, "it is said on this side as well")
 
 
+def test_a_collection_that_waits_for_workers_says_that_one_was_refused(tmp_path):
+    manifest = tmp_path / "waits.yaml"
+    manifest.write_text(
+        "apiVersion: mainstay.dev/v1alpha1\nkind: PersistedCollection\nmetadata: {name: waits}\n"
+        "spec: {source: {python: x = 1}, collections: [x]}\n"
+    )
+    with served(tmp_path / "served", "-f", str(manifest)) as mainstay:
+        say(mainstay.address, registration(name="old", versions=of_release("2024.1.0")))
+        mainstay.process.await_output(r"waits for a worker: old came and was refused: .*2024\.1\.0")
+
+
 def test_a_client_of_another_release_is_refused(mainstay):
     message = {"op": "register-client", "client": "Client-old", "reply": False, "versions": of_release("2020.1.0")}
     [[answer]] = say(mainstay.address, message)

@@ -146,7 +146,7 @@ fn resolved() -> Judgement {
 fn judge_report(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, report: &Report) -> Verdict {
     match &report.stage {
         Stage::WaitingForWorker { workers_running } => {
-            let workers = workers::none_to_build(view.requirements, *workers_running, view.pods);
+            let workers = workers::none_to_build(*workers_running, view);
             let graph = Judgement::unknown(reasons::WAITING_FOR_WORKER, "no running worker can make the graph");
             on_the_way(Phase::Pending, Judgement::no(workers.reason, workers.message.clone()), graph, workers)
         }
@@ -199,7 +199,7 @@ fn on_the_way(phase: Phase, ready: Judgement, graph: Judgement, workers: Judgeme
 
 fn judge_summary(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, summary: &Summary) -> Verdict {
     let tasks = summary.tasks;
-    let workers = workers::judge(summary, view.requirements, view.pods);
+    let workers = workers::judge(summary, view);
     let unfinished = tasks.waiting + tasks.no_worker + tasks.queued + tasks.processing;
     let outputs = summary.outputs.len();
     let is_persisted = outputs > 0 && summary.outputs.iter().all(|output| output.in_memory == output.keys);

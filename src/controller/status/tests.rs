@@ -8,7 +8,7 @@ use crate::engine::{
     Amount, FailureSummary, OutputSummary, Resources, Summary, TaskCounts, Unrunnable, WorkerSelector, WorkerShare,
 };
 use crate::pods::Trouble;
-use crate::server::{BuildError, OutputInfo, Stage};
+use crate::server::{BuildError, OutputInfo, Refusal, Stage};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -27,7 +27,7 @@ fn view<'a>(generation: i64, report: &'a Report) -> View<'a> {
 
 fn report(stage: Stage, summary: Option<Summary>) -> Report {
     let outputs = vec![OutputInfo { name: "daily".to_owned(), type_name: "DataFrame".to_owned(), keys: 4 }];
-    Report { generation: 1, revision: "r".to_owned(), stage, summary, outputs }
+    Report { generation: 1, revision: "r".to_owned(), stage, summary, outputs, refusal: None }
 }
 
 fn summary(in_memory: u64, tasks: TaskCounts) -> Summary {
@@ -304,6 +304,34 @@ fn a_task_that_no_worker_takes_names_what_is_missing() {
         assert_eq!(message(&status, conditions::READY), text);
         assert_eq!(status.phase, Some(Phase::Pending));
     }
+}
+
+#[test]
+fn a_worker_that_was_refused_explains_why_none_is_there() {
+    let refused = |report: Report| {
+        let refusal = Refusal { worker: "w-1".to_owned(), reason: "it runs distributed 2024.1.0".to_owned() };
+        Report { refusal: Some(refusal), ..report }
+    };
+    let told = "worker w-1 came and was refused: it runs distributed 2024.1.0";
+    // Its pod crashes because of it, which explains less.
+    let crashing = [pod("w-1", &[("disk", "nvme")], Some("CrashLoopBackOff"))];
+    for (report, said) in [
+        (report(Stage::WaitingForWorker { workers_running: 0 }, None), told.to_owned()),
+        (unrunnable(None, Resources::default(), 0, 0), format!("12 tasks wait for a worker: {told}")),
+        (
+            unrunnable(Some(nvme()), Resources::default(), 0, 3),
+            format!("12 tasks wait for a worker: {told} (the selector disk=nvme matches no running worker)"),
+        ),
+    ] {
+        let report = refused(report);
+        let status = compute(None, &View { pods: &crashing, ..view(1, &report) }, at(1));
+        assert_eq!(conditions_of(&status)[5], "WorkersAvailable=False/WorkerRefused");
+        assert_eq!(message(&status, conditions::READY), said);
+    }
+    // It is not one of those that are asked for.
+    let report = refused(unrunnable(Some(nvme()), Resources::default(), 0, 3));
+    let status = compute(None, &view(1, &report), at(1));
+    assert_eq!(conditions_of(&status)[5], "WorkersAvailable=False/NoMatchingWorker");
 }
 
 #[test]

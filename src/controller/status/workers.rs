@@ -1,51 +1,56 @@
 //! Why no worker takes a task, in words that say what would help.
 
 use crate::api::conditions::{Status, reasons};
-use crate::engine::{LabelExpression, Operator, Requirements, Summary, Unrunnable, WorkerSelector};
+use crate::engine::{LabelExpression, Operator, Summary, Unrunnable, WorkerSelector};
 use crate::pods::PodFacts;
+use crate::server::Refusal;
 
+use super::View;
 use super::judge::Judgement;
 
 /// Most pods that a message names.
 const PODS_SHOWN_MAX: usize = 3;
 
 /// The condition WorkersAvailable of a collection whose graph runs.
-pub(super) fn judge(summary: &Summary, requirements: Option<&Requirements>, pods: &[PodFacts]) -> Judgement {
+pub(super) fn judge(summary: &Summary, view: &View<'_>) -> Judgement {
     if let Some(unrunnable) = &summary.unrunnable {
-        let (reason, why) = explain(unrunnable, requirements, pods);
+        let (reason, why) = explain(unrunnable, view);
         let tasks = if unrunnable.tasks == 1 { "1 task waits".to_owned() } else { format!("{} tasks wait", unrunnable.tasks) };
         return Judgement::new(Status::False, reason, format!("{tasks} for a worker: {why}"));
     }
     if summary.workers_running == 0 {
-        return none_to_build(requirements, 0, pods);
+        return none_to_build(0, view);
     }
     let message = format!("{} of {} running workers may take its tasks", summary.workers_matching, summary.workers_running);
     Judgement::new(Status::True, reasons::WORKERS_AVAILABLE, message)
 }
 
 /// The same while no worker may make the graph; so many run that may not.
-pub(super) fn none_to_build(requirements: Option<&Requirements>, running: usize, pods: &[PodFacts]) -> Judgement {
-    let (reason, message) = match requirements.and_then(|requirements| requirements.workers.as_ref()) {
-        Some(selector) if running > 0 => no_match(selector, running, pods),
-        _ => no_workers(pods),
+pub(super) fn none_to_build(running: usize, view: &View<'_>) -> Judgement {
+    let (reason, message) = match view.requirements.and_then(|requirements| requirements.workers.as_ref()) {
+        Some(selector) if running > 0 => no_match(selector, running, view),
+        _ => no_workers(view),
     };
     Judgement::new(Status::False, reason, message)
 }
 
-fn explain(unrunnable: &Unrunnable, requirements: Option<&Requirements>, pods: &[PodFacts]) -> (&'static str, String) {
+fn explain(unrunnable: &Unrunnable, view: &View<'_>) -> (&'static str, String) {
     if unrunnable.workers_running == 0 {
-        return no_workers(pods);
+        return no_workers(view);
     }
     let selector = unrunnable.workers.as_ref();
-    let is_required = !requirements.is_some_and(|requirements| requirements.allow_other_workers);
+    let is_required = !view.requirements.is_some_and(|requirements| requirements.allow_other_workers);
     match selector {
-        Some(selector) if unrunnable.workers_selected == 0 && is_required => no_match(selector, unrunnable.workers_running, pods),
+        Some(selector) if unrunnable.workers_selected == 0 && is_required => no_match(selector, unrunnable.workers_running, view),
         _ => insufficient(unrunnable, selector),
     }
 }
 
-fn no_workers(pods: &[PodFacts]) -> (&'static str, String) {
-    let meant: Vec<&PodFacts> = pods.iter().filter(|pod| pod.is_meant_as_worker && !pod.is_ending).collect();
+fn no_workers(view: &View<'_>) -> (&'static str, String) {
+    if let Some(refusal) = refusal(view) {
+        return (reasons::WORKER_REFUSED, describe_refusal(refusal));
+    }
+    let meant: Vec<&PodFacts> = view.pods.iter().filter(|pod| pod.is_meant_as_worker && !pod.is_ending).collect();
     if let Some(trouble) = describe_trouble(&meant) {
         return (reasons::WORKER_POD_FAILING, trouble);
     }
@@ -57,8 +62,12 @@ fn no_workers(pods: &[PodFacts]) -> (&'static str, String) {
     (reasons::NO_WORKERS, message.to_owned())
 }
 
-fn no_match(selector: &WorkerSelector, running: usize, pods: &[PodFacts]) -> (&'static str, String) {
-    let matching: Vec<&PodFacts> = pods.iter().filter(|pod| !pod.is_ending && selects(selector, pod)).collect();
+fn no_match(selector: &WorkerSelector, running: usize, view: &View<'_>) -> (&'static str, String) {
+    let matching: Vec<&PodFacts> = view.pods.iter().filter(|pod| !pod.is_ending && selects(selector, pod)).collect();
+    if let Some(refusal) = refusal(view).filter(|refusal| matching.iter().any(|pod| is_of(refusal, pod))) {
+        let message = format!("{} (the selector {selector} matches no running worker)", describe_refusal(refusal));
+        return (reasons::WORKER_REFUSED, message);
+    }
     if let Some(trouble) = describe_trouble(&matching) {
         return (reasons::WORKER_POD_FAILING, format!("{trouble} (the selector {selector} matches no running worker)"));
     }
@@ -69,6 +78,18 @@ fn no_match(selector: &WorkerSelector, running: usize, pods: &[PodFacts]) -> (&'
     let names = name_some(&matching);
     let message = format!("the selector {selector} matches {names}, but no worker there has registered");
     (reasons::NO_MATCHING_WORKER, message)
+}
+
+fn refusal<'a>(view: &View<'a>) -> Option<&'a Refusal> {
+    view.report.and_then(|report| report.refusal.as_ref())
+}
+
+fn describe_refusal(refusal: &Refusal) -> String {
+    format!("worker {} came and was refused: {}", refusal.worker, refusal.reason)
+}
+
+fn is_of(refusal: &Refusal, pod: &PodFacts) -> bool {
+    refusal.worker == pod.name || pod.ips.contains(&refusal.worker)
 }
 
 fn insufficient(unrunnable: &Unrunnable, selector: Option<&WorkerSelector>) -> (&'static str, String) {
