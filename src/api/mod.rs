@@ -12,7 +12,7 @@ mod status;
 
 pub use schema::crds;
 pub use source::{Entrypoint, InlineTask, KeySelector, PythonFrom, Source};
-pub use spec::{Actors, Input, LabelRequirement, PersistedCollection, PersistedCollectionSpec, Workers};
+pub use spec::{Actors, Input, LabelRequirement, Override, PersistedCollection, PersistedCollectionSpec, Workers};
 pub use status::{
     FailureStatus, OutputStatus, PersistedCollectionStatus, Phase, PriorityStatus, RetriesStatus, TasksStatus, WorkerStatus,
 };
@@ -24,8 +24,8 @@ pub mod limits {
     };
     pub use super::spec::{
         ACTOR_TASKS_MAX, AMOUNT_MAX, COLLECTIONS_MAX, EXPRESSION_VALUES_MAX, FIFO_TIMEOUT_LENGTH_MAX, FIFO_TIMEOUT_SECONDS_MAX,
-        FREE_FORM_BYTES_MAX, FREE_FORM_PROPERTIES_MAX, INPUTS_MAX, LABEL_EXPRESSIONS_MAX, LABELS_MAX, PRIORITY_MAX,
-        RESOURCES_MAX, RETRIES_MAX, WORKER_NAMES_MAX,
+        FREE_FORM_BYTES_MAX, FREE_FORM_PROPERTIES_MAX, INPUTS_MAX, LABEL_EXPRESSIONS_MAX, LABELS_MAX, OVERRIDE_KEYS_LENGTH_MAX,
+        OVERRIDES_MAX, PRIORITY_MAX, RESOURCES_MAX, RETRIES_MAX, WORKER_NAMES_MAX,
     };
     pub use super::status::{
         FAILURES_MAX, OUTPUTS_MAX, STATUS_EXCEPTION_LENGTH_MAX, STATUS_KEY_LENGTH_MAX, STATUS_MESSAGE_LENGTH_MAX,

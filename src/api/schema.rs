@@ -1,11 +1,14 @@
 //! Schemas that a derive cannot say, and the printed CRD.
 
 use kube::CustomResourceExt;
-use schemars::{Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema as _, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use super::source::ARGUMENTS_MAX;
-use super::spec::{AMOUNT_MAX, FREE_FORM_PROPERTIES_MAX, LABELS_MAX, PersistedCollection, RESOURCES_MAX};
+use super::spec::{
+    AMOUNT_MAX, FREE_FORM_PROPERTIES_MAX, LABEL_KEY_PATTERN, LABEL_VALUE_PATTERN, LABELS_MAX, PersistedCollection, RESOURCES_MAX,
+    Workers,
+};
 
 /// The CRDs as YAML, ready for `kubectl apply -f`.
 ///
@@ -70,6 +73,31 @@ pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
             "message": "must be labels such as {disk: nvme}: letters, digits and any of _.- in key and value, with a letter or digit at both ends",
         }],
     })
+}
+
+/// A selector of workers without rules, which would cost too much where there are many: patterns, and `validate`.
+pub(super) fn workers_of_many(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = Value::from(Workers::json_schema(generator));
+    drop_rules(&mut schema);
+    for (path, pattern) in [
+        ("/properties/matchLabels/additionalProperties", LABEL_VALUE_PATTERN),
+        ("/properties/matchExpressions/items/properties/key", LABEL_KEY_PATTERN),
+    ] {
+        let text = schema.pointer_mut(path).expect("the schema of a selector");
+        text["pattern"] = pattern.into();
+    }
+    schema.try_into().expect("an object is a schema")
+}
+
+fn drop_rules(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.remove("x-kubernetes-validations");
+            map.values_mut().for_each(drop_rules);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_rules),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// Takes out what schemars says and Kubernetes has no use for.

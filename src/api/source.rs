@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::schema;
-use super::spec::{OBJECT_NAME, OBJECT_NAME_MESSAGE};
+use super::spec::{OBJECT_NAME, OBJECT_NAME_MESSAGE, PRIORITY_MAX, Workers};
 
 /// Longest Python text, in the resource or in a ConfigMap or Secret.
 pub const SOURCE_BYTES_MAX: usize = 262_144;
@@ -121,6 +121,7 @@ pub struct Entrypoint {
 
 /// One task of a graph that is written out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct InlineTask {
     /// Name of the task, unique in this list, for example "load-0". At most 253 characters.
     #[schemars(length(min = 1, max = TASK_KEY_LENGTH_MAX))]
@@ -146,6 +147,20 @@ pub struct InlineTask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub retries: Option<i64>,
+
+    /// Priority instead of spec.priority for this task: higher runs first. From -1e9 to 1e9.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -PRIORITY_MAX, max = PRIORITY_MAX))]
+    pub priority: Option<f64>,
+
+    /// The workers that may run this task, instead of spec.workers; an empty object allows all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::workers_of_many")]
+    pub workers: Option<Workers>,
+
+    /// Prefer the workers of this task instead of requiring them, instead of spec.allowOtherWorkers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_other_workers: Option<bool>,
 
     /// Resources that this task takes while it runs, instead of spec.resources, for example {GPU: 1}.
     #[serde(default, skip_serializing_if = "Option::is_none")]

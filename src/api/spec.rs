@@ -40,6 +40,10 @@ pub const PRIORITY_MAX: f64 = 1e9;
 pub const FIFO_TIMEOUT_SECONDS_MAX: f64 = 31_536_000.0;
 /// The longest text of a FIFO timeout.
 pub const FIFO_TIMEOUT_LENGTH_MAX: usize = 32;
+/// Most overrides.
+pub const OVERRIDES_MAX: usize = 64;
+/// Longest pattern of an override.
+pub const OVERRIDE_KEYS_LENGTH_MAX: usize = 253;
 /// Most tasks named in `actors.tasks`.
 pub const ACTOR_TASKS_MAX: usize = 1000;
 
@@ -62,6 +66,8 @@ const DURATION_IN_RANGE: &str = "!self.matches('^[0-9]{1,12}([.][0-9]{0,9})? *[A
 const OPERATOR_VALUES: &str = "self.operator in ['In', 'NotIn'] ? has(self.values) && self.values.size() > 0 : \
      !has(self.values) || self.values.size() == 0";
 const LABEL_KEY: &str = "self.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')";
+pub(super) const LABEL_KEY_PATTERN: &str = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+pub(super) const LABEL_VALUE_PATTERN: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
 const LABEL_KEY_MESSAGE: &str = r#"must be the key of a label, for example "disk" or "topology.kubernetes.io/zone""#;
 pub(super) const OBJECT_NAME: &str = "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')";
 pub(super) const OBJECT_NAME_MESSAGE: &str =
@@ -221,6 +227,15 @@ pub struct PersistedCollectionSpec {
     /// Which results are actors: objects that stay on their worker and are called through the Client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actors: Option<Actors>,
+
+    // Atomic, since the order counts.
+    /// Other conditions for some of the tasks, by patterns of their keys, for example {keys: "load-*", retries: 5}. They go
+    /// before what the source says of a task, and may be changed while the graph runs: nothing is built or computed again.
+    /// Of several that match a task the later wins, field by field. At most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = OVERRIDES_MAX))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub overrides: Vec<Override>,
 }
 
 /// An output of another collection.
@@ -278,6 +293,42 @@ pub struct LabelRequirement {
     #[schemars(length(max = EXPRESSION_VALUES_MAX), inner(length(max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub values: Vec<String>,
+}
+
+/// Other conditions for the tasks whose key matches a pattern.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Override {
+    /// A pattern as in a shell: * is any text, ? any character, [ab] and [!ab] one of some and none of some, {a,b} either. It
+    /// has to match a key as the status shows it; or its name, "load-5f2a" of ('load-5f2a', 0); or its prefix, "load".
+    /// Inline tasks go by their own key alone. A pattern that matches no task is named in the condition GraphAccepted.
+    #[schemars(length(min = 1, max = OVERRIDE_KEYS_LENGTH_MAX))]
+    pub keys: String,
+
+    /// Runs again after a failure, for each of these tasks. 0 to 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = RETRIES_MAX))]
+    pub retries: Option<i64>,
+
+    /// These tasks run before others of a lower priority. From -1e9 to 1e9.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = -PRIORITY_MAX, max = PRIORITY_MAX))]
+    pub priority: Option<f64>,
+
+    // The rules of spec.workers would cost too much on a list; `validate` has them.
+    /// The workers that may run these tasks; an empty object allows all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::workers_of_many")]
+    pub workers: Option<Workers>,
+
+    /// Prefer the workers of these tasks instead of requiring them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_other_workers: Option<bool>,
+
+    /// Resources that each of these tasks takes while it runs, for example {GPU: 1}; an empty object stands for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::amounts_of_any_name")]
+    pub resources: Option<BTreeMap<String, f64>>,
 }
 
 /// Which results are actors.

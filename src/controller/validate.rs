@@ -5,6 +5,7 @@
 
 mod error;
 mod name;
+mod overrides;
 mod revision;
 mod task;
 
@@ -56,6 +57,7 @@ pub fn validate(name: &str, spec: &PersistedCollectionSpec, text: Option<String>
         priority,
         fifo_timeout,
         actors,
+        overrides,
     } = spec;
     let source = validate_source(source, text, inputs)?;
     free_form("spec.parameters", parameters)?;
@@ -71,15 +73,22 @@ pub fn validate(name: &str, spec: &PersistedCollectionSpec, text: Option<String>
         source,
     };
     let requirements = Requirements {
-        workers: validate_workers(workers.as_ref())?,
+        workers: validate_own_workers(workers.as_ref())?,
         allow_other_workers: *allow_other_workers,
         resources: validate_resources("spec.resources", resources)?,
         retries: validate_retries("spec.retries", *retries)?,
-        priority: validate_priority(*priority)?,
+        priority: validate_priority("spec.priority", *priority)?,
         fifo_timeout_ms: validate_fifo_timeout(fifo_timeout)?,
+        overrides: overrides::validate(overrides)?,
     };
     if requirements.allow_other_workers && requirements.workers.is_none() {
         return Err(Error::new("spec.allowOtherWorkers", Problem::NothingToPrefer));
+    }
+    if requirements.workers.is_none()
+        && requirements.overrides.as_slice().iter().all(|one| one.conditions.workers.is_none())
+        && let server::Source::Tasks(tasks) = &build.source
+    {
+        task::prefer_something(tasks)?;
     }
     let revision = revision::of(&build);
     Ok(ValidatedCollection { build, requirements, revision })
@@ -217,39 +226,41 @@ fn validate_actors(source: &server::Source, actors: Option<&Actors>) -> Result<s
     Ok(server::Actors { all: *all, tasks: tasks.clone() })
 }
 
-fn validate_workers(workers: Option<&Workers>) -> Result<Option<WorkerSelector>, Error> {
-    let Some(Workers { match_labels, match_expressions, names }) = workers else { return Ok(None) };
-    let field = "spec.workers.matchLabels";
-    at_most(field, match_labels.len(), LABELS_MAX)?;
-    for (key, value) in match_labels {
-        name::label_key(field, key)?;
-        name::label_value(&format!("{field}.{key}"), value)?;
-    }
-    at_most("spec.workers.matchExpressions", match_expressions.len(), LABEL_EXPRESSIONS_MAX)?;
-    let expressions = match_expressions.iter().enumerate().map(validate_expression).collect::<Result<_, _>>()?;
-    let field = "spec.workers.names";
-    at_most(field, names.len(), WORKER_NAMES_MAX)?;
-    distinct(field, names)?;
-    for name in names {
-        name::length(field, name, NAME_LENGTH_MAX)?;
-    }
-    let selector = WorkerSelector { match_labels: match_labels.clone(), match_expressions: expressions, names: names.clone() };
+fn validate_own_workers(workers: Option<&Workers>) -> Result<Option<WorkerSelector>, Error> {
+    let selector = workers.map(|workers| validate_workers("spec.workers", workers)).transpose()?;
     // An empty selector matches everything, as in Kubernetes: it restricts nothing and has nothing to prefer.
-    Ok(Some(selector).filter(|selector| *selector != WorkerSelector::default()))
+    Ok(selector.filter(|selector| *selector != WorkerSelector::default()))
 }
 
-fn validate_expression((index, requirement): (usize, &LabelRequirement)) -> Result<LabelExpression, Error> {
+/// Also for the workers of one inline task or override.
+fn validate_workers(field: &str, workers: &Workers) -> Result<WorkerSelector, Error> {
+    let Workers { match_labels, match_expressions, names } = workers;
+    let of = |part: &str| format!("{field}.{part}");
+    at_most(&of("matchLabels"), match_labels.len(), LABELS_MAX)?;
+    for (key, value) in match_labels {
+        name::label_key(&of("matchLabels"), key)?;
+        name::label_value(&format!("{field}.matchLabels.{key}"), value)?;
+    }
+    at_most(&of("matchExpressions"), match_expressions.len(), LABEL_EXPRESSIONS_MAX)?;
+    let expressions = match_expressions.iter().enumerate();
+    let expressions = expressions
+        .map(|(index, expression)| validate_expression(&format!("{field}.matchExpressions[{index}]"), expression))
+        .collect::<Result<_, _>>()?;
+    at_most(&of("names"), names.len(), WORKER_NAMES_MAX)?;
+    distinct(&of("names"), names)?;
+    for name in names {
+        name::length(&of("names"), name, NAME_LENGTH_MAX)?;
+    }
+    Ok(WorkerSelector { match_labels: match_labels.clone(), match_expressions: expressions, names: names.clone() })
+}
+
+fn validate_expression(field: &str, requirement: &LabelRequirement) -> Result<LabelExpression, Error> {
     let LabelRequirement { key, operator, values } = requirement;
-    let field = format!("spec.workers.matchExpressions[{index}]");
     name::label_key(&format!("{field}.key"), key)?;
-    let (operator, needs_values) = match operator.as_str() {
-        "In" => (Operator::In, true),
-        "NotIn" => (Operator::NotIn, true),
-        "Exists" => (Operator::Exists, false),
-        "DoesNotExist" => (Operator::DoesNotExist, false),
-        _ => return Err(Error::new(format!("{field}.operator"), Problem::UnknownOperator { found: operator.clone() })),
+    let Some(operator) = Operator::ALL.into_iter().find(|known| known.as_str() == operator) else {
+        return Err(Error::new(format!("{field}.operator"), Problem::UnknownOperator { found: operator.clone() }));
     };
-    if needs_values == values.is_empty() {
+    if matches!(operator, Operator::In | Operator::NotIn) == values.is_empty() {
         return Err(Error::new(format!("{field}.values"), Problem::OperatorValues));
     }
     at_most(&format!("{field}.values"), values.len(), EXPRESSION_VALUES_MAX)?;
@@ -259,7 +270,7 @@ fn validate_expression((index, requirement): (usize, &LabelRequirement)) -> Resu
     Ok(LabelExpression { key: key.clone(), operator, values: values.clone() })
 }
 
-/// Also for the resources of one inline task.
+/// Also for the resources of one inline task or override.
 fn validate_resources(field: &str, resources: &BTreeMap<String, f64>) -> Result<Resources, Error> {
     at_most(field, resources.len(), RESOURCES_MAX)?;
     let mut validated = BTreeMap::new();
@@ -272,7 +283,7 @@ fn validate_resources(field: &str, resources: &BTreeMap<String, f64>) -> Result<
     Ok(Resources(validated))
 }
 
-/// Also for the retries of one inline task.
+/// Also for the retries of one inline task or override.
 fn validate_retries(field: &str, retries: i64) -> Result<u32, Error> {
     u32::try_from(retries)
         .ok()
@@ -280,12 +291,13 @@ fn validate_retries(field: &str, retries: i64) -> Result<u32, Error> {
         .ok_or_else(|| Error::new(field, Problem::Retries { found: retries }))
 }
 
-fn validate_priority(priority: f64) -> Result<f64, Error> {
+/// Also for the priority of one inline task or override.
+fn validate_priority(field: &str, priority: f64) -> Result<f64, Error> {
     // Written so that NaN is refused as well.
     if (-PRIORITY_MAX..=PRIORITY_MAX).contains(&priority) {
         Ok(priority)
     } else {
-        Err(Error::new("spec.priority", Problem::Priority { found: priority.to_string() }))
+        Err(Error::new(field, Problem::Priority { found: priority.to_string() }))
     }
 }
 

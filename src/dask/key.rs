@@ -70,6 +70,17 @@ impl TaskKey {
         std::str::from_utf8(rest.get(..length)?).ok()
     }
 
+    /// The text that the key is or, as a tuple, begins with: `sum-5f2a…` of `('sum-5f2a…', 3)`.
+    pub fn name(&self) -> Option<&str> {
+        let mut rest = &self.0[..];
+        let mut inside = rest;
+        while decode::read_array_len(&mut inside).is_ok() {
+            rest = inside;
+        }
+        let length = decode::read_str_len(&mut rest).ok()? as usize;
+        std::str::from_utf8(rest.get(..length)?).ok()
+    }
+
     /// The name that tasks of one kind share: `sum` of `('sum-5f2a…', 3)`, as `dask.utils.key_split` gives it.
     pub fn prefix(&self) -> String {
         let mut first = FirstText::default();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::task::{Blame, StateName, Task};
 use crate::engine::task_table::TaskId;
-use crate::engine::{Annotations, CollectionId, Engine, Requirements, TaskCounts, WorkerId};
+use crate::engine::{Annotations, CollectionId, Engine, Requirements, TaskCounts, UnmatchedOverride, WorkerId};
 
 /// All that is known of a collection.
 #[derive(Debug)]
@@ -17,6 +17,9 @@ pub(super) struct Collection {
     pub(super) outputs: Vec<Output>,
     /// What the source said of single tasks, for those that said something.
     pub(super) annotated: BTreeMap<TaskId, Arc<Annotations>>,
+    /// What the manifest calls its inline tasks.
+    pub(super) names: BTreeMap<TaskId, Arc<str>>,
+    pub(super) unmatched_overrides: Vec<UnmatchedOverride>,
     /// Members by state.
     counts: [u64; StateName::COUNT],
     /// Members whose work is done.
@@ -52,6 +55,8 @@ impl Collection {
             members: BTreeSet::new(),
             outputs: Vec::new(),
             annotated: BTreeMap::new(),
+            names: BTreeMap::new(),
+            unmatched_overrides: Vec::new(),
             counts: [0; StateName::COUNT],
             done: 0,
             failed: BTreeSet::new(),

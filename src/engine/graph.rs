@@ -1,7 +1,10 @@
 //! What is asked for: tasks, their dependencies, and what the source said of single tasks.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::dask::{RunSpec, TaskKey};
-use crate::engine::Resources;
+use crate::engine::{Resources, WorkerSelector};
 
 /// The tasks of one collection's revision, or of one Client's `update-graph`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -9,6 +12,8 @@ pub struct Graph {
     pub tasks: Vec<GraphTask>,
     /// What `GraphTask::annotations` points into.
     pub annotations: Vec<Annotations>,
+    /// What the manifest calls its inline tasks, whose keys are made unique.
+    pub names: BTreeMap<TaskKey, Arc<str>>,
 }
 
 /// One task as the builder lowered it.
@@ -32,8 +37,8 @@ pub struct GraphTask {
 pub struct Annotations {
     pub retries: Option<u32>,
     pub priority: Option<f64>,
-    /// Worker names, host names or addresses.
-    pub workers: Option<Vec<String>>,
+    /// Which workers may run the task; a selector that is empty allows all.
+    pub workers: Option<WorkerSelector>,
     pub allow_other_workers: Option<bool>,
     pub resources: Option<Resources>,
     /// The worker's executor to run in: `default`, `offload`, `actor` or one of its own.

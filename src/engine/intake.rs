@@ -149,11 +149,10 @@ impl Engine {
         actor: bool,
         isolated: bool,
     ) -> RequirementId {
-        let own_workers = own.and_then(|own| own.workers.as_ref());
+        let workers = own.and_then(|own| own.workers.as_ref()).or(requirements.workers.as_ref());
         let requirement = Requirement {
-            workers: own_workers
-                .map(|names| WorkerSelector { names: names.clone(), ..WorkerSelector::default() })
-                .or_else(|| requirements.workers.clone()),
+            // An empty selector allows all, as none does.
+            workers: workers.filter(|selector| **selector != WorkerSelector::default()).cloned(),
             allow_other_workers: own.and_then(|own| own.allow_other_workers).unwrap_or(requirements.allow_other_workers),
             resources: own.and_then(|own| own.resources.clone()).unwrap_or_else(|| requirements.resources.clone()),
             executor: own.and_then(|own| own.executor.clone()),

@@ -32,6 +32,7 @@ mod on_clients;
 mod on_collections;
 mod on_tasks;
 mod on_workers;
+mod overrides;
 mod owner;
 mod placement;
 mod prefix;
@@ -52,12 +53,13 @@ mod worker;
 
 pub use graph::{Annotations, Graph, GraphTask};
 pub use instruction::{ComputeTask, Instruction};
+pub use overrides::{OVERRIDES_MAX, Override, Overrides, OverridesError};
 pub use placement::{LeastLoaded, Locality, POLICIES, Placement};
 pub use progress::{CountsByPrefix, Progress};
 pub use requirements::{Amount, AmountError, LabelExpression, Operator, Requirements, Resources, WorkerSelector};
 pub use stimulus::{ClientId, CollectionId, Exception, Failure, Millis, RunId, Stimulus, WorkerId, WorkerProfile, WorkerStatus};
 pub use story::{STORY_ENTRIES_MAX, Stats, StoryEntry};
-pub use summary::{FailureSummary, OutputSummary, RetrySummary, Summary, TaskCounts, Unrunnable, WorkerShare};
+pub use summary::{FailureSummary, OutputSummary, RetrySummary, Summary, TaskCounts, UnmatchedOverride, Unrunnable, WorkerShare};
 pub use view::WorkerView;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

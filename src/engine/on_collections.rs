@@ -1,21 +1,23 @@
 //! Collections are built, changed and removed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::dask::{Priority, TaskKey};
 use crate::engine::collection::{Collection, Output};
 use crate::engine::intake::{Intake, user_priority};
+use crate::engine::overrides::{Matches, closest};
 use crate::engine::owner::Owner;
 use crate::engine::task::Blame;
 use crate::engine::task_table::TaskId;
-use crate::engine::{CollectionId, Engine, Exception, Graph, Instruction, Requirements};
+use crate::engine::{Annotations, CollectionId, Engine, Exception, Graph, Instruction, Requirements, UnmatchedOverride};
 
 impl Engine {
     /// Takes in a revision, and then lets go of what only the one before wanted: what both have stays where it is.
     pub(super) fn on_collection_built(
         &mut self,
         id: CollectionId,
-        graph: Graph,
+        mut graph: Graph,
         outputs: Vec<(String, Vec<TaskKey>)>,
         requirements: Requirements,
     ) {
@@ -28,6 +30,7 @@ impl Engine {
         let old_members = collection.members.clone();
         let old_outputs = std::mem::take(&mut collection.outputs);
 
+        let names = std::mem::take(&mut graph.names);
         let taken_in = self.take_in_graph(graph, &Intake { owner, requirements: &requirements, generation: generation as f64 });
         let mut members = BTreeSet::new();
         for task in taken_in {
@@ -41,6 +44,7 @@ impl Engine {
         let wanted: BTreeSet<TaskId> = outputs.iter().flat_map(|output| output.keys.iter().copied()).collect();
         if let Some(collection) = self.collections.get_mut(&id) {
             collection.outputs = outputs;
+            collection.names = names.into_iter().filter_map(|(key, name)| Some((self.tasks.id(&key)?, name))).collect();
         }
         for old in old_outputs.iter().flat_map(|output| &output.keys) {
             if !wanted.contains(old) {
@@ -126,26 +130,66 @@ impl Engine {
         }
     }
 
-    /// Has the collection's requirements apply to the tasks that it brought: at once to those that are not running yet,
-    /// otherwise from the next run.
+    /// Has the collection's requirements and overrides apply to the tasks that it brought: at once to those that are not
+    /// running yet, otherwise from the next run.
     fn apply_requirements(&mut self, id: CollectionId) {
+        let matches = self.match_overrides(id);
         let Some(collection) = self.collections.get(&id) else { return };
         let requirements = collection.requirements.clone();
-        for task_id in collection.members.clone() {
+        for (position, task_id) in collection.members.clone().into_iter().enumerate() {
             if self.tasks[task_id].origin != Owner::Collection(id) {
                 continue;
             }
             let own = self.collections[&id].annotated.get(&task_id).cloned();
-            let task = &mut self.tasks[task_id];
-            task.retries = own.as_ref().and_then(|own| own.retries).unwrap_or(requirements.retries);
-            let priority = Priority { user: user_priority(&requirements, own.as_deref()), ..task.priority };
-            let (actor, isolated) = (task.actor, task.is_suspect());
-            let requirement = self.requirement_of(&requirements, own.as_deref(), actor, isolated);
-            self.set_conditions(task_id, priority, requirement);
+            let own = match matches.get(position) {
+                None | Some(0) => own,
+                Some(matches) => Some(Arc::new(requirements.overrides.apply(own.as_deref(), *matches))),
+            };
+            self.set_requirements(task_id, &requirements, own.as_deref());
             if self.has_retries_again(task_id) {
                 self.retry(task_id);
             }
         }
+    }
+
+    fn set_requirements(&mut self, id: TaskId, requirements: &Requirements, own: Option<&Annotations>) {
+        let task = &mut self.tasks[id];
+        task.retries = own.and_then(|own| own.retries).unwrap_or(requirements.retries);
+        let priority = Priority { user: user_priority(requirements, own), ..task.priority };
+        let (actor, isolated) = (task.actor, task.is_suspect());
+        let requirement = self.requirement_of(requirements, own, actor, isolated);
+        self.set_conditions(id, priority, requirement);
+    }
+
+    /// Which overrides match each member, in the members' order; nothing when there are no overrides. Notes those that
+    /// match none.
+    fn match_overrides(&mut self, id: CollectionId) -> Vec<Matches> {
+        let Some(collection) = self.collections.get_mut(&id) else { return Vec::new() };
+        collection.unmatched_overrides.clear();
+        let Some(mut matcher) = collection.requirements.overrides.matcher() else { return Vec::new() };
+        let of_task = |task: &TaskId| {
+            let name = collection.names.get(task).map(|name| &**name);
+            matcher.matches(&self.tasks[*task].key, name)
+        };
+        let matches: Vec<Matches> = collection.members.iter().map(of_task).collect();
+        let any = matches.iter().fold(0, |any, matches| any | matches);
+        let overrides = collection.requirements.overrides.as_slice().iter().enumerate();
+        let unmatched: Vec<&str> =
+            overrides.filter(|(index, _)| any >> index & 1 == 0).map(|(_, unmatched)| unmatched.keys.as_str()).collect();
+        if !unmatched.is_empty() {
+            let given = collection.members.iter().map(|task| match collection.names.get(task) {
+                Some(name) => name.to_string(),
+                None => self.tasks[*task].key.prefix(),
+            });
+            let names: BTreeSet<String> = given.collect();
+            let note = |keys: &str| UnmatchedOverride {
+                keys: keys.to_owned(),
+                closest: closest(keys, names.iter().map(String::as_str)).map(str::to_owned),
+            };
+            let unmatched = unmatched.into_iter().map(note).collect();
+            collection.unmatched_overrides = unmatched;
+        }
+        matches
     }
 
     /// Whether a task failed for want of retries that it has now.

@@ -5,12 +5,12 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::engine::WorkerProfile;
+use crate::engine::{Overrides, WorkerProfile};
 
 /// Most names of workers that a selector shows.
 const NAMES_SHOWN_MAX: usize = 5;
 
-/// What `persist` was asked with, for every task of a graph that does not say otherwise.
+/// What `persist` was asked with, for every task of a graph of which nothing else is said.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Requirements {
     /// Which workers may run the tasks; `None` allows all.
@@ -25,6 +25,8 @@ pub struct Requirements {
     pub priority: f64,
     /// Graphs that arrive within this time of the last one share its generation.
     pub fifo_timeout_ms: u64,
+    /// What single tasks are asked with instead, by patterns of their keys.
+    pub overrides: Overrides,
 }
 
 impl Default for Requirements {
@@ -36,6 +38,7 @@ impl Default for Requirements {
             retries: 0,
             priority: 0.0,
             fifo_timeout_ms: 60_000,
+            overrides: Overrides::default(),
         }
     }
 }
@@ -114,6 +117,20 @@ pub enum Operator {
     NotIn,
     Exists,
     DoesNotExist,
+}
+
+impl Operator {
+    pub const ALL: [Self; 4] = [Self::In, Self::NotIn, Self::Exists, Self::DoesNotExist];
+
+    /// As Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::In => "In",
+            Self::NotIn => "NotIn",
+            Self::Exists => "Exists",
+            Self::DoesNotExist => "DoesNotExist",
+        }
+    }
 }
 
 /// Amounts of abstract resources: `GPU: 2`.

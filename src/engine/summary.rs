@@ -25,6 +25,16 @@ pub struct Summary {
     pub unrunnable: Option<Unrunnable>,
     /// How often an output key that was in memory was lost.
     pub losses: u64,
+    /// The overrides that match no task, in their order.
+    pub unmatched_overrides: Vec<UnmatchedOverride>,
+}
+
+/// An override that matches no task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnmatchedOverride {
+    pub keys: String,
+    /// The name of a task, or the prefix of keys, that was perhaps meant.
+    pub closest: Option<String>,
 }
 
 /// Tasks by state, as in Dask.

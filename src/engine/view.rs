@@ -62,6 +62,7 @@ impl Engine {
             workers_running: running().count(),
             unrunnable: self.summarise_unrunnable(id),
             losses: collection.losses,
+            unmatched_overrides: collection.unmatched_overrides.clone(),
         })
     }
 

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use thiserror::Error;
 
 use crate::dask::{KeyError, RunSpec, Serialized, TaskKey};
-use crate::engine::{Amount, AmountError, Annotations, Graph, GraphTask, Resources};
+use crate::engine::{Amount, AmountError, Annotations, Graph, GraphTask, LabelExpression, Operator, Resources, WorkerSelector};
 use crate::server::builder::TASKS_A_GRAPH_MAX;
 use crate::server::handle::BuildError;
 use crate::wire::document::DocumentError;
@@ -38,8 +39,6 @@ pub(crate) enum Built {
 pub(crate) struct BuildDocument {
     pub(crate) graph: Graph,
     pub(crate) outputs: Vec<BuiltOutput>,
-    /// The manifest's names of inline tasks.
-    pub(crate) names: BTreeMap<TaskKey, String>,
 }
 
 /// One collection to be kept.
@@ -97,7 +96,7 @@ impl BuildDocument {
         let annotations = annotations(&sections.value("annotations")?)?;
         let (tasks, names) = sections.tasks(&keys, annotations.len())?;
         let outputs = sections.outputs(&keys)?;
-        Ok(Built::Document(Box::new(Self { graph: Graph { tasks, annotations }, outputs, names })))
+        Ok(Built::Document(Box::new(Self { graph: Graph { tasks, annotations, names }, outputs })))
     }
 }
 
@@ -142,7 +141,7 @@ impl<'d> Sections<'d> {
         Ok(keys)
     }
 
-    fn tasks(&self, keys: &[TaskKey], annotations: usize) -> Result<(Vec<GraphTask>, BTreeMap<TaskKey, String>)> {
+    fn tasks(&self, keys: &[TaskKey], annotations: usize) -> Result<(Vec<GraphTask>, BTreeMap<TaskKey, Arc<str>>)> {
         let section = self.slice("tasks")?;
         let mut reader = Reader::new(&section);
         let length = reader.array()?;
@@ -155,7 +154,7 @@ impl<'d> Sections<'d> {
             let key = keys.get(index).ok_or(BuildDocumentError::Wrong { field: "tasks" })?;
             let (task, name) = task(&mut reader, &section, key, keys, annotations)?;
             tasks.push(task);
-            names.extend(name.map(|name| (key.clone(), name)));
+            names.extend(name.map(|name| (key.clone(), Arc::from(name))));
         }
         Ok((tasks, names))
     }
@@ -276,22 +275,47 @@ fn annotation(entry: &Value) -> Result<Annotations> {
         None => None,
         Some(value) => Some(value.as_number().filter(|number| number.is_finite()).ok_or_else(|| wrong("priority", value))?),
     };
-    let workers = match given("workers") {
-        None => None,
-        Some(Value::Text(name)) => Some(vec![name.clone()]),
-        Some(value) => {
-            let names = value.as_elements().ok_or_else(|| wrong("workers", value))?;
-            Some(names.iter().map(|name| name.as_text().map_or_else(|| shown(name), str::to_owned)).collect())
-        }
-    };
     Ok(Annotations {
         retries,
         priority,
-        workers,
+        workers: given("workers").map(selector).transpose()?,
         allow_other_workers: given("allow_other_workers").and_then(Value::as_boolean),
         resources: given("resources").map(resources).transpose()?,
         executor: given("executor").and_then(Value::as_text).map(str::to_owned),
     })
+}
+
+/// Names of workers, or what `builder.rs` made of the selector of an inline task.
+fn selector(value: &Value) -> Result<WorkerSelector> {
+    let wrong = || BuildDocumentError::Annotation { field: "workers", found: shown(value) };
+    if let Some(name) = value.as_text() {
+        return Ok(WorkerSelector { names: vec![name.to_owned()], ..WorkerSelector::default() });
+    }
+    if value.as_elements().is_some() {
+        return Ok(WorkerSelector { names: texts(value).ok_or_else(wrong)?, ..WorkerSelector::default() });
+    }
+    let labels = value.get("match_labels").and_then(Value::as_map).unwrap_or_default();
+    let match_labels = labels.iter().map(|(key, value)| Some((key.as_text()?.to_owned(), value.as_text()?.to_owned())));
+    let expressions = value.get("match_expressions").and_then(Value::as_elements).unwrap_or_default();
+    Ok(WorkerSelector {
+        match_labels: match_labels.collect::<Option<_>>().ok_or_else(wrong)?,
+        match_expressions: expressions.iter().map(expression).collect::<Option<_>>().ok_or_else(wrong)?,
+        names: texts(value.get("names").ok_or_else(wrong)?).ok_or_else(wrong)?,
+    })
+}
+
+fn expression(value: &Value) -> Option<LabelExpression> {
+    let operator = value.get("operator")?.as_text()?;
+    Some(LabelExpression {
+        key: value.get("key")?.as_text()?.to_owned(),
+        operator: Operator::ALL.into_iter().find(|known| known.as_str() == operator)?,
+        values: texts(value.get("values")?)?,
+    })
+}
+
+/// Texts; a worker may have a number for a name.
+fn texts(value: &Value) -> Option<Vec<String>> {
+    Some(value.as_elements()?.iter().map(|text| text.as_text().map_or_else(|| shown(text), str::to_owned)).collect())
 }
 
 fn resources(value: &Value) -> Result<Resources> {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::engine::WorkerSelector;
+
 /// The source of a collection with all it needs, references already resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BuildRequest {
@@ -41,7 +43,7 @@ pub struct InlineTask {
     pub retries: Option<u32>,
     pub priority: Option<f64>,
     pub resources: Option<BTreeMap<String, f64>>,
-    pub workers: Option<Vec<String>>,
+    pub workers: Option<WorkerSelector>,
     pub allow_other_workers: Option<bool>,
     pub actor: bool,
 }

@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::comm::{CallError, Pool};
 use crate::dask::{Serialized, WorkerAddress};
+use crate::engine::{LabelExpression, WorkerSelector};
 use crate::error::chain;
 use crate::server::build_document::{BuildDocument, Built};
 use crate::server::build_request::{InlineTask, Source};
@@ -162,7 +163,6 @@ fn limits() -> Value {
 /// The request to build a collection.
 pub(crate) fn encode_build(request: &CollectionRequest, inputs: &BTreeMap<String, Serialized>) -> Vec<u8> {
     let build = &request.build;
-    let texts = |texts: &[String]| Value::Array(texts.iter().map(|text| text.as_str().into()).collect());
     let mut fields = vec![
         ("name", build.name.as_str().into()),
         ("label", request.uid.as_str().into()),
@@ -227,7 +227,6 @@ fn flags(flags: &BTreeMap<String, bool>) -> Value {
 }
 
 fn inline_task(task: &InlineTask) -> Value {
-    let names = |names: &Vec<String>| Value::Array(names.iter().map(|name| name.as_str().into()).collect());
     let amounts = |amounts: &BTreeMap<String, f64>| {
         Value::Map(amounts.iter().map(|(name, amount)| (name.as_str().into(), (*amount).into())).collect())
     };
@@ -239,10 +238,30 @@ fn inline_task(task: &InlineTask) -> Value {
         ("retries", task.retries.map(u64::from).into()),
         ("priority", task.priority.into()),
         ("resources", task.resources.as_ref().map(amounts).into()),
-        ("workers", task.workers.as_ref().map(names).into()),
+        ("workers", task.workers.as_ref().map(selector).into()),
         ("allowOtherWorkers", task.allow_other_workers.into()),
         ("actor", task.actor.into()),
     ])
+}
+
+/// A selector as `build_document.rs` reads it again; the builder only carries it.
+fn selector(selector: &WorkerSelector) -> Value {
+    let WorkerSelector { match_labels, match_expressions, names } = selector;
+    let expression = |LabelExpression { key, operator, values }: &LabelExpression| {
+        map(vec![("key", key.as_str().into()), ("operator", operator.as_str().into()), ("values", texts(values))])
+    };
+    map(vec![
+        (
+            "match_labels",
+            Value::Map(match_labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect()),
+        ),
+        ("match_expressions", Value::Array(match_expressions.iter().map(expression).collect())),
+        ("names", texts(names)),
+    ])
+}
+
+fn texts(texts: &[String]) -> Value {
+    Value::Array(texts.iter().map(|text| text.as_str().into()).collect())
 }
 
 fn object(entries: &serde_json::Map<String, Json>) -> Value {

@@ -52,7 +52,7 @@ pub(crate) struct Collection {
 struct Accepted {
     outputs: Vec<BuiltOutput>,
     /// The manifest's names of inline tasks.
-    names: BTreeMap<TaskKey, String>,
+    names: BTreeMap<TaskKey, Arc<str>>,
 }
 
 impl Collections {
@@ -254,7 +254,7 @@ impl Namespace {
         collection.builders_lost = 0;
         let outputs = document.outputs.iter().map(|output| (output.name.clone(), output.keys.clone())).collect();
         let requirements = collection.request.requirements.clone();
-        collection.accepted = Some(Accepted { outputs: document.outputs, names: document.names });
+        collection.accepted = Some(Accepted { outputs: document.outputs, names: document.graph.names.clone() });
         self.stimulate(Stimulus::CollectionBuilt { collection: id, graph: document.graph, outputs, requirements });
     }
 

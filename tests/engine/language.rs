@@ -10,6 +10,7 @@
 //!
 //! build c1: a; b <- a; c[retries=2] <- a b want c retries=1 GPU=1 workers=w1,w2 loose disk=nvme priority=5 fifo=1000
 //! require c1 priority=3 | remove c1                  tasks in order, what is wanted, requirements
+//! override c1 load-*[retries=5]; sum[GPU=1]          from here on, instead of those before
 //! submit k1: d[producer]; e[actor] <- d want e parent=a
 //! desire k1 a | let-go k1 a | cancel k1 a [force] | retry a | scatter k1 data 10B w1 w2 | bye k1
 //!
@@ -27,7 +28,7 @@ use bytes::Bytes;
 use mainstay::dask::{RunSpec, Serialized, TaskKey, WorkerAddress};
 use mainstay::engine::{
     Amount, Annotations, ClientId, CollectionId, Config, Engine, Exception, Failure, Graph, GraphTask, Instruction, Millis,
-    Requirements, Resources, RunId, Stimulus, WorkerId, WorkerProfile, WorkerSelector, WorkerStatus,
+    Override, Overrides, Requirements, Resources, RunId, Stimulus, WorkerId, WorkerProfile, WorkerSelector, WorkerStatus,
 };
 
 use crate::show::{Names, show_instruction, show_states, show_story, show_summary, show_workers};
@@ -138,7 +139,7 @@ impl Play {
                     _ => Stimulus::RequestRefreshWhoHas { worker, keys },
                 }]
             }
-            "build" | "require" | "remove" => vec![self.of_collection(word, rest)],
+            "build" | "require" | "override" | "remove" => vec![self.of_collection(word, rest)],
             "timeout" => vec![Stimulus::Timeout],
             _ => vec![self.of_client(word, rest)],
         }
@@ -234,7 +235,8 @@ impl Play {
         match word {
             "build" => {
                 let asked = asked_for(rest);
-                let requirements = requirements(&asked.options, Requirements::default());
+                let overrides = self.requirements.get(&collection).map(|before| before.overrides.clone()).unwrap_or_default();
+                let requirements = requirements(&asked.options, Requirements { overrides, ..Requirements::default() });
                 self.requirements.insert(collection, requirements.clone());
                 let outputs = vec![("out".to_owned(), asked.wanted)];
                 Stimulus::CollectionBuilt { collection, graph: asked.graph, outputs, requirements }
@@ -244,6 +246,11 @@ impl Play {
                 let requirements = requirements(&options(rest), before);
                 self.requirements.insert(collection, requirements.clone());
                 Stimulus::CollectionChanged { collection, requirements }
+            }
+            "override" => {
+                let requirements = self.requirements.entry(collection).or_default();
+                requirements.overrides = overrides(rest);
+                Stimulus::CollectionChanged { collection, requirements: requirements.clone() }
             }
             _ => Stimulus::CollectionRemoved { collection },
         }
@@ -311,6 +318,9 @@ fn asked_for(text: &str) -> Asked<'_> {
         if annotated {
             graph.annotations.push(own_annotations);
         }
+        if let Some((_, given)) = own.iter().find(|(word, _)| *word == "name") {
+            graph.names.insert(key(name), (*given).into());
+        }
         graph.tasks.push(GraphTask {
             key: key(name),
             dependencies: dependencies.split_whitespace().map(key).collect(),
@@ -332,18 +342,34 @@ fn annotations(options: &Options<'_>) -> Annotations {
     let mut annotations = Annotations::default();
     for (name, value) in options {
         match *name {
-            "producer" | "actor" => {}
+            "producer" | "actor" | "name" => {}
             "retries" => annotations.retries = Some(value.parse().expect("retries")),
             "priority" => annotations.priority = Some(value.parse().expect("a priority")),
-            "workers" => annotations.workers = Some(value.split(',').map(str::to_owned).collect()),
-            "loose" => annotations.allow_other_workers = Some(true),
+            "workers" => {
+                let names = value.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+                annotations.workers.get_or_insert_default().names = names;
+            }
+            "loose" => annotations.allow_other_workers = Some(*value != "no"),
             "executor" => annotations.executor = Some((*value).to_owned()),
+            label if label.starts_with(char::is_lowercase) => {
+                let labels = &mut annotations.workers.get_or_insert_default().match_labels;
+                labels.insert(label.to_owned(), (*value).to_owned());
+            }
             resource => {
                 annotations.resources.get_or_insert_default().0.insert(resource.to_owned(), amount(value));
             }
         }
     }
     annotations
+}
+
+/// `load-*[retries=5]; sum[GPU=1]`
+fn overrides(text: &str) -> Overrides {
+    let one = |text: &str| {
+        let (keys, own) = text.rsplit_once('[').expect("a pattern with conditions in brackets");
+        Override { keys: keys.to_owned(), conditions: annotations(&options(own.trim_end_matches(']'))) }
+    };
+    Overrides::new(text.split(';').map(str::trim).filter(|one| !one.is_empty()).map(one).collect()).expect("overrides")
 }
 
 fn requirements(options: &Options<'_>, mut requirements: Requirements) -> Requirements {

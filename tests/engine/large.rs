@@ -27,7 +27,7 @@ fn graph(of: impl Fn(usize) -> Vec<usize>) -> Graph {
         annotations: None,
         run_spec: RunSpec::new(Bytes::new()),
     };
-    Graph { tasks: (0..SIZE).map(task).collect(), annotations: Vec::new() }
+    Graph { tasks: (0..SIZE).map(task).collect(), ..Graph::default() }
 }
 
 /// An engine with one worker that ends each run at once.

@@ -158,6 +158,9 @@ pub(crate) fn show_summary(engine: &Engine, collection: CollectionId) -> Vec<Str
         let (key, text, attempts, worker) = (&failure.key, &failure.exception_text, failure.attempts, &failure.worker);
         lines.push(format!("failed {key} after {attempts} attempts on [{worker}]: {text}"));
     }
+    for unmatched in &summary.unmatched_overrides {
+        lines.push(format!("override {} matches nothing, closest is {:?}", unmatched.keys, unmatched.closest));
+    }
     if let Some(unrunnable) = &summary.unrunnable {
         let nearest = unrunnable.nearest.as_ref();
         let nearest =

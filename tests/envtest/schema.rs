@@ -20,6 +20,8 @@ const GOOD: &[&str] = &[
     r#"{"source": {"entrypoint": {"callable": "acme.pipelines:build", "args": [1, {"a": null}], "kwargs": {"b": [true]}}}}"#,
     r#"{"source": {"tasks": [{"key": "a b/c.d", "call": "m:f", "retries": 0, "resources": {"GPU": 0.5}, "actor": true}]}, "collections": []}"#,
     r#"{"source": {"tasks": [{"key": "a", "call": "m:f"}, {"key": "b", "call": "m.n:f.g", "args": [{"task": "a"}]}]}, "collections": ["b"]}"#,
+    r#"{"source": {"tasks": [{"key": "a", "call": "m:f", "priority": -2.5, "allowOtherWorkers": false, "workers": {"matchLabels": {"disk": "nvme"}, "matchExpressions": [{"key": "c", "operator": "Exists"}], "names": ["w-0"]}}]}, "collections": []}"#,
+    r#"{"overrides": [{"keys": "load-*", "retries": 5}, {"keys": "('sum-*', 0)", "priority": 1.5, "workers": {"names": ["w-0"]}, "allowOtherWorkers": true, "resources": {"GPU": 0.5}}]}"#,
     r#"{"retries": 1000, "priority": -2.5, "resources": {"nvidia.com/gpu": 0, "MEMORY": 1e12}}"#,
     r#"{"retries": 2.0, "priority": 1e9}"#,
     r#"{"fifoTimeout": "60"}"#,
@@ -87,6 +89,24 @@ const BAD: &[(&str, &str)] = &[
     (r#"{"source": {"tasks": []}, "collections": []}"#, "spec.source.tasks in body should have at least 1 items"),
     (r#"{"source": {"tasks": [{"key": "a", "call": "f"}]}, "collections": []}"#, "spec.source.tasks[0].call"),
     (r#"{"source": {"tasks": [{"key": "", "call": "m:f"}]}, "collections": []}"#, "spec.source.tasks[0].key"),
+    (
+        r#"{"source": {"tasks": [{"key": "a", "call": "m:f", "priority": 2e9}]}, "collections": []}"#,
+        "spec.source.tasks[0].priority in body should be less than or equal to 1e+09",
+    ),
+    (
+        r#"{"source": {"tasks": [{"key": "a", "call": "m:f", "workers": {"matchLabels": {"a": "-"}}}]}, "collections": []}"#,
+        "spec.source.tasks[0].workers.matchLabels.a in body should match",
+    ),
+    (r#"{"overrides": [{"retries": 1}]}"#, "spec.overrides[0].keys: Required value"),
+    (r#"{"overrides": [{"keys": "", "retries": 1}]}"#, "spec.overrides[0].keys in body should be at least 1 chars long"),
+    (
+        r#"{"overrides": [{"keys": "a", "retries": -1}]}"#,
+        "spec.overrides[0].retries in body should be greater than or equal to 0",
+    ),
+    (
+        r#"{"overrides": [{"keys": "a", "workers": {"matchExpressions": [{"key": "a b", "operator": "Exists"}]}}]}"#,
+        "spec.overrides[0].workers.matchExpressions[0].key in body should match",
+    ),
 ];
 
 /// Lists and names of which an object may not have two: server-side apply says so in other words than a plain create.

@@ -3,11 +3,14 @@
 use crate::api::conditions::{self, Setting, Status, reasons};
 use crate::api::{PersistedCollectionStatus, Phase};
 use crate::dask::exception_type;
-use crate::engine::Summary;
+use crate::engine::{Summary, UnmatchedOverride};
 use crate::server::{BuildError, Report, Stage};
 
 use super::figures::readable_bytes;
 use super::{Situation, View, was_persisted, workers};
+
+/// Most overrides that a message names.
+const UNMATCHED_SHOWN_MAX: usize = 3;
 
 /// What to say of one condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,8 +229,22 @@ fn judge_summary(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, 
         (Phase::Running, Course::Working, Judgement::no(reasons::RUNNING, message))
     };
     let total = if tasks.total == 1 { "1 task".to_owned() } else { format!("{} tasks", tasks.total) };
-    let graph = Judgement::yes(reasons::GRAPH_ACCEPTED, format!("the graph has {total}"));
+    let graph = Judgement::yes(reasons::GRAPH_ACCEPTED, format!("the graph has {total}{}", unmatched_overrides(summary)));
     Verdict { phase, takes_generation: true, course, ready, source: Some(resolved()), graph: Some(graph), workers: Some(workers) }
+}
+
+/// What becomes of overrides that match nothing: it is most likely not what their author wants.
+fn unmatched_overrides(summary: &Summary) -> String {
+    let unmatched = &summary.unmatched_overrides;
+    let show = |one: &UnmatchedOverride| {
+        let hint = one.closest.as_ref().map_or_else(String::new, |closest| format!(" (did you mean `{closest}`?)"));
+        format!("; override `{}` matches no task{hint}", one.keys)
+    };
+    let mut message: String = unmatched.iter().take(UNMATCHED_SHOWN_MAX).map(show).collect();
+    if unmatched.len() > UNMATCHED_SHOWN_MAX {
+        message.push_str(&format!("; nor do {} others", unmatched.len() - UNMATCHED_SHOWN_MAX));
+    }
+    message
 }
 
 fn failure_message(summary: &Summary, is_confidential: bool) -> String {

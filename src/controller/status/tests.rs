@@ -5,7 +5,8 @@ use k8s_openapi::jiff::Timestamp;
 use super::*;
 use crate::dask::{TaskKey, WorkerAddress};
 use crate::engine::{
-    Amount, FailureSummary, OutputSummary, Resources, Summary, TaskCounts, Unrunnable, WorkerSelector, WorkerShare,
+    Amount, FailureSummary, OutputSummary, Resources, Summary, TaskCounts, UnmatchedOverride, Unrunnable, WorkerSelector,
+    WorkerShare,
 };
 use crate::pods::Trouble;
 use crate::server::{BuildError, OutputInfo, Refusal, Stage};
@@ -62,6 +63,20 @@ fn conditions_of(status: &PersistedCollectionStatus) -> Vec<String> {
 
 fn message(status: &PersistedCollectionStatus, type_: &str) -> String {
     find(&status.conditions, type_).unwrap().message.clone()
+}
+
+#[test]
+fn overrides_that_match_no_task_are_named() {
+    let unmatched =
+        |keys: &str, closest: Option<&str>| UnmatchedOverride { keys: keys.to_owned(), closest: closest.map(str::to_owned) };
+    let mut persisted = persisted();
+    let overrides = &mut persisted.summary.as_mut().unwrap().unmatched_overrides;
+    *overrides = vec![unmatched("laod-*", Some("load")), unmatched("x", None)];
+    let status = compute(None, &view(1, &persisted), at(1));
+    assert_eq!(
+        message(&status, conditions::GRAPH_ACCEPTED),
+        "the graph has 10 tasks; override `laod-*` matches no task (did you mean `load`?); override `x` matches no task"
+    );
 }
 
 #[test]

@@ -69,6 +69,13 @@ pub enum Problem {
     )]
     TooManySinks { found: usize },
 
+    #[error(
+        "says nothing: give at least one of retries, priority, workers, allowOtherWorkers and resources for the tasks that match"
+    )]
+    EmptyOverride,
+    #[error("`{found}` is no pattern for keys: {what}")]
+    NotAPattern { found: String, what: String },
+
     #[error("needs workers: without matchLabels, matchExpressions or names there is nothing to prefer")]
     NothingToPrefer,
     #[error(r#"`{found}` is not the key of a label, for example "disk" or "topology.kubernetes.io/zone""#)]

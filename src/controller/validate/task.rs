@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Error, Problem, arguments, name, validate_resources, validate_retries};
+use super::{Error, Problem, arguments, name, validate_priority, validate_resources, validate_retries, validate_workers};
 use crate::api;
 use crate::api::limits::{COLLECTIONS_MAX, TASK_KEY_LENGTH_MAX, TASKS_MAX};
+use crate::engine::WorkerSelector;
 use crate::server::InlineTask;
 
 const FIELD: &str = "spec.source.tasks";
@@ -62,7 +63,7 @@ pub(super) fn sinks(tasks: &[InlineTask]) -> Result<Vec<String>, Error> {
 }
 
 fn validate_task((index, task): (usize, &api::InlineTask)) -> Result<InlineTask, Error> {
-    let api::InlineTask { key, call, args, kwargs, retries, resources, actor } = task;
+    let api::InlineTask { key, call, args, kwargs, retries, priority, workers, allow_other_workers, resources, actor } = task;
     let field = format!("{FIELD}[{index}]");
     name::length(&format!("{field}.key"), key, TASK_KEY_LENGTH_MAX)?;
     if key.trim() != key || key.chars().any(char::is_control) {
@@ -71,6 +72,8 @@ fn validate_task((index, task): (usize, &api::InlineTask)) -> Result<InlineTask,
     name::callable(&format!("{field}.call"), call)?;
     arguments(&field, args, kwargs)?;
     let retries = retries.map(|retries| validate_retries(&format!("{field}.retries"), retries)).transpose()?;
+    let priority = priority.map(|priority| validate_priority(&format!("{field}.priority"), priority)).transpose()?;
+    let workers = workers.as_ref().map(|workers| validate_workers(&format!("{field}.workers"), workers)).transpose()?;
     if let Some(resources) = resources {
         validate_resources(&format!("{field}.resources"), resources)?;
     }
@@ -80,12 +83,21 @@ fn validate_task((index, task): (usize, &api::InlineTask)) -> Result<InlineTask,
         args: args.clone(),
         kwargs: kwargs.clone(),
         retries,
-        priority: None,
+        priority,
         resources: resources.clone(),
-        workers: None,
-        allow_other_workers: None,
+        workers,
+        allow_other_workers: *allow_other_workers,
         actor: actor.unwrap_or(false),
     })
+}
+
+/// With no workers named anywhere else, tasks that prefer some have to say which.
+pub(super) fn prefer_something(tasks: &[InlineTask]) -> Result<(), Error> {
+    let is_empty = |task: &InlineTask| task.workers.as_ref().is_none_or(|selector| *selector == WorkerSelector::default());
+    match tasks.iter().position(|task| task.allow_other_workers == Some(true) && is_empty(task)) {
+        Some(index) => Err(Error::new(format!("{FIELD}[{index}].allowOtherWorkers"), Problem::NothingToPrefer)),
+        None => Ok(()),
+    }
 }
 
 /// What a task refers to as `{"task": key}`, or `{"input": name}`, anywhere in its arguments.

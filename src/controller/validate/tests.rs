@@ -148,7 +148,73 @@ const REFUSED: &[(&str, &str)] = &[
         r#"{"source": {"tasks": [{"key": "a", "call": "m:f", "retries": -2}]}, "collections": []}"#,
         "spec.source.tasks[0].retries: -2 is not from 0 to 1000",
     ),
+    (
+        r#"{"source": {"tasks": [{"key": "a", "call": "m:f"}, {"key": "b", "call": "m:f", "priority": -2e9}]}, "collections": []}"#,
+        "spec.source.tasks[1].priority: -2000000000 is not a number from -1e9 to 1e9",
+    ),
+    (
+        r#"{"source": {"tasks": [{"key": "a", "call": "m:f", "workers": {"matchLabels": {"disk": "-"}}}]}, "collections": []}"#,
+        "spec.source.tasks[0].workers.matchLabels.disk: `-` is not the value of a label: at most 63 letters, digits and any of _.-, with a letter or digit at both ends",
+    ),
+    (
+        r#"{"source": {"tasks": [{"key": "a", "call": "m:f", "workers": {"matchExpressions": [{"key": "a", "operator": "Is"}]}}]}, "collections": []}"#,
+        "spec.source.tasks[0].workers.matchExpressions[0].operator: `Is` is none of In, NotIn, Exists and DoesNotExist",
+    ),
+    (
+        r#"{"source": {"tasks": [{"key": "a", "call": "m:f", "workers": {"names": ["w", "w"]}}]}, "collections": []}"#,
+        "spec.source.tasks[0].workers.names: has `w` twice",
+    ),
+    (
+        r#"{"source": {"tasks": [{"key": "a", "call": "m:f", "allowOtherWorkers": true}]}, "collections": []}"#,
+        "spec.source.tasks[0].allowOtherWorkers: needs workers: without matchLabels, matchExpressions or names there is nothing to prefer",
+    ),
+    (
+        r#"{"overrides": [{"keys": "load-*"}]}"#,
+        "spec.overrides[0]: says nothing: give at least one of retries, priority, workers, allowOtherWorkers and resources for the tasks that match",
+    ),
+    (r#"{"overrides": [{"keys": "a", "retries": 1}, {"keys": "", "retries": 1}]}"#, "spec.overrides[1].keys: is empty"),
+    (r#"{"overrides": [{"keys": "a", "retries": 1}, {"keys": "a", "priority": 1}]}"#, "spec.overrides: has `a` twice"),
+    (
+        r#"{"overrides": [{"keys": "load-[", "retries": 1}]}"#,
+        "spec.overrides[0].keys: `load-[` is no pattern for keys: unclosed character class; missing ']'",
+    ),
+    (r#"{"overrides": [{"keys": "a", "retries": -1}]}"#, "spec.overrides[0].retries: -1 is not from 0 to 1000"),
+    (
+        r#"{"overrides": [{"keys": "a", "priority": 2e9}]}"#,
+        "spec.overrides[0].priority: 2000000000 is not a number from -1e9 to 1e9",
+    ),
+    (
+        r#"{"overrides": [{"keys": "a", "resources": {"GPU": -1}}]}"#,
+        "spec.overrides[0].resources.GPU: found -1, but an amount is a number from 0 to 1000000000000",
+    ),
+    (
+        r#"{"overrides": [{"keys": "a", "workers": {"matchLabels": {"a b": "c"}}}]}"#,
+        r#"spec.overrides[0].workers.matchLabels: `a b` is not the key of a label, for example "disk" or "topology.kubernetes.io/zone""#,
+    ),
 ];
+
+#[test]
+fn single_tasks_and_overrides_may_say_all_that_the_collection_may() {
+    let validated = check(json!({
+        "source": {"tasks": [{
+            "key": "a", "call": "m:f", "priority": -0.5, "retries": 3, "resources": {"GPU": 1}, "actor": true,
+            "workers": {"matchLabels": {"disk": "nvme"}, "names": ["w-0"]}, "allowOtherWorkers": true,
+        }]},
+        "collections": [],
+        "overrides": [
+            {"keys": "a", "priority": 2, "retries": 0, "workers": {}, "allowOtherWorkers": false, "resources": {}},
+        ],
+    }))
+    .unwrap();
+    let server::Source::Tasks(tasks) = &validated.build.source else { panic!("{:?}", validated.build) };
+    let workers = tasks[0].workers.as_ref().unwrap();
+    assert_eq!((workers.match_labels["disk"].as_str(), workers.names.as_slice()), ("nvme", &["w-0".to_owned()][..]));
+    assert_eq!((tasks[0].priority, tasks[0].allow_other_workers), (Some(-0.5), Some(true)));
+    let [one] = validated.requirements.overrides.as_slice() else { panic!("{:?}", validated.requirements) };
+    assert_eq!((one.keys.as_str(), one.conditions.retries, one.conditions.priority), ("a", Some(0), Some(2.0)));
+    assert_eq!(one.conditions.workers, Some(WorkerSelector::default()));
+    assert_eq!((one.conditions.allow_other_workers, &one.conditions.resources), (Some(false), &Some(Resources::default())));
+}
 
 #[test]
 fn what_cannot_be_carried_out_is_refused_with_one_message() {
@@ -216,6 +282,7 @@ fn only_what_decides_the_graph_makes_another_revision() {
         r#"{"resources": {"GPU": 1}}"#,
         r#"{"workers": {"names": ["w"]}}"#,
         r#"{"fifoTimeout": "1s"}"#,
+        r#"{"overrides": [{"keys": "*", "retries": 1}]}"#,
         r#"{"parameters": {}}"#,
     ] {
         assert_eq!(revision(same), first, "{same}");
