@@ -14,7 +14,8 @@ pub use schema::crds;
 pub use source::{Entrypoint, InlineTask, KeySelector, PythonFrom, Source};
 pub use spec::{Actors, Input, LabelRequirement, Override, PersistedCollection, PersistedCollectionSpec, Workers};
 pub use status::{
-    FailureStatus, OutputStatus, PersistedCollectionStatus, Phase, PriorityStatus, RetriesStatus, TasksStatus, WorkerStatus,
+    FailureStatus, OutputStatus, PersistedCollectionStatus, Phase, PriorityStatus, RetriesStatus, TaskRetriesStatus, TasksStatus,
+    WorkerStatus,
 };
 
 /// The limits that the schema and `controller::validate` both hold to.
@@ -28,7 +29,7 @@ pub mod limits {
         OVERRIDES_MAX, PRIORITY_MAX, RESOURCES_MAX, RETRIES_MAX, WORKER_NAMES_MAX,
     };
     pub use super::status::{
-        FAILURES_MAX, OUTPUTS_MAX, STATUS_EXCEPTION_LENGTH_MAX, STATUS_KEY_LENGTH_MAX, STATUS_MESSAGE_LENGTH_MAX,
+        FAILURES_MAX, OUTPUTS_MAX, RETRIED_MAX, STATUS_EXCEPTION_LENGTH_MAX, STATUS_KEY_LENGTH_MAX, STATUS_MESSAGE_LENGTH_MAX,
         STATUS_TRACEBACK_LENGTH_MAX, WORKERS_MAX,
     };
 }

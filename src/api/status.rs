@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub const WORKERS_MAX: usize = 16;
 /// Most failures in the status.
 pub const FAILURES_MAX: usize = 10;
+/// Most tasks with failed runs in the status.
+pub const RETRIED_MAX: usize = 64;
 /// Most outputs in the status: all of them, since a source may name no more.
 pub const OUTPUTS_MAX: usize = super::spec::COLLECTIONS_MAX;
 /// Where a task key is cut.
@@ -154,6 +156,21 @@ pub struct RetriesStatus {
     pub exhausted: i64,
     /// Runs repeated because the worker was lost; not counted against the limit.
     pub worker_lost: i64,
+    /// The first 64 tasks with runs that failed. A new operator counts on from here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = RETRIED_MAX))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub tasks: Vec<TaskRetriesStatus>,
+}
+
+/// How often one task failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct TaskRetriesStatus {
+    /// Its key.
+    #[schemars(length(max = STATUS_KEY_LENGTH_MAX))]
+    pub key: String,
+    /// How many of its runs failed; the task fails when there are more than its retries.
+    pub failed: i64,
 }
 
 /// What decides the order of tasks.

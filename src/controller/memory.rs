@@ -9,7 +9,7 @@ use crate::controller::Identity;
 use crate::controller::dereference::Fetched;
 use crate::controller::status::Written;
 use crate::controller::validate::{self, ValidatedCollection};
-use crate::server::CollectionRequest;
+use crate::server::{CollectionRequest, Past};
 
 /// Of one object, by its uid.
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ pub(super) struct Remembered {
     /// What validation said of a generation and a text, since neither is checked twice.
     pub(super) validated: Option<Validated>,
     pub(super) applied: Option<CollectionRequest>,
+    /// What the first status that was seen tells of an operator before this one.
+    pub(super) past: Option<Past>,
     pub(super) written: Written,
     pub(super) without_server_since: Option<Instant>,
     pub(super) releasing_since: Option<Instant>,

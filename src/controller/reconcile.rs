@@ -12,7 +12,7 @@ use crate::api::PersistedCollection;
 use crate::controller::dereference::{self, Kind};
 use crate::controller::finalizer::{self, Release};
 use crate::controller::memory::{Remembered, Validated};
-use crate::controller::plan::plan;
+use crate::controller::plan::{past, plan};
 use crate::controller::status::{self, Situation, View};
 use crate::controller::validate::{ValidatedCollection, validate};
 use crate::controller::{Context, Error, Identity, apply, events};
@@ -99,7 +99,9 @@ impl Look<'_> {
         };
         self.remembered.without_server_since = None;
         let requirements = collection_asked_for.requirements.clone();
-        let request = plan(&identity.uid, identity.generation, collection_asked_for);
+        let status = self.remembered.written.newest(collection);
+        let past = self.remembered.past.get_or_insert_with(|| past(status, identity.generation));
+        let request = plan(&identity.uid, identity.generation, collection_asked_for, past.clone());
         let Some(report) = apply::apply(&server, request, &mut self.remembered.applied) else {
             return Ok(Some(look_again.min(ANSWER)));
         };

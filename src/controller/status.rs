@@ -64,13 +64,14 @@ pub fn compute(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, no
             set_condition(&mut status.conditions, setting, view.generation, now);
         }
     }
+    let goes_on = status.observed_generation == Some(view.generation);
     if takes_generation {
         // It never decreases, though a cached object may be older than what was written.
         status.observed_generation = status.observed_generation.max(Some(view.generation));
     }
     status.phase = Some(phase);
     if !matches!(view.situation, Situation::Taken) {
-        figures::fill(&mut status, view.report, view.is_confidential);
+        figures::fill(&mut status, view.report, view.is_confidential, goes_on);
     }
     status
 }

@@ -28,6 +28,8 @@ pub(super) struct Collection {
     pub(super) failed: BTreeSet<TaskId>,
     /// All and only workers that run or hold members.
     pub(super) shares: BTreeMap<WorkerId, Share>,
+    /// Members with runs that failed.
+    pub(super) retried: BTreeSet<TaskId>,
     pub(super) retries_used: u64,
     pub(super) worker_lost: u64,
     pub(super) losses: u64,
@@ -61,6 +63,7 @@ impl Collection {
             done: 0,
             failed: BTreeSet::new(),
             shares: BTreeMap::new(),
+            retried: BTreeSet::new(),
             retries_used: 0,
             worker_lost: 0,
             losses: 0,
@@ -144,8 +147,12 @@ impl Engine {
         }
         if by > 0 {
             collection.members.insert(id);
+            if task.failures > 0 {
+                collection.retried.insert(id);
+            }
         } else {
             collection.members.remove(&id);
+            collection.retried.remove(&id);
         }
         self.changed.insert(collection_id);
     }
@@ -155,6 +162,7 @@ impl Engine {
         for member in &self.tasks[id].member_of {
             if let Some(collection) = self.collections.get_mut(member) {
                 change(collection);
+                self.changed.insert(*member);
             }
         }
     }

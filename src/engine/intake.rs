@@ -12,27 +12,7 @@ use crate::engine::requirement_table::{Requirement, RequirementId};
 use crate::engine::rules::refusal;
 use crate::engine::task::{Blame, Task};
 use crate::engine::task_table::TaskId;
-use crate::engine::{Annotations, ClientId, Engine, Graph, GraphTask, Millis, Requirements, WorkerSelector};
-
-/// Counts graphs, so that those that come first run first.
-#[derive(Debug, Default)]
-pub(super) struct Generations {
-    current: u64,
-    since: Option<Millis>,
-}
-
-impl Generations {
-    /// The generation of a graph that arrives now. Graphs within `fifo_timeout_ms` of the first of a generation share it.
-    ///
-    /// Source: distributed 2026.8.0, scheduler.py: `_set_priorities`.
-    pub(super) fn of_graph(&mut self, now: Millis, fifo_timeout_ms: u64) -> u64 {
-        if self.since.is_none_or(|since| since.0.saturating_add(fifo_timeout_ms) < now.0) {
-            self.current += 1;
-            self.since = Some(now);
-        }
-        self.current
-    }
-}
+use crate::engine::{Annotations, ClientId, Engine, Graph, GraphTask, Requirements, WorkerSelector};
 
 /// On whose behalf a graph comes, and under which conditions.
 pub(super) struct Intake<'a> {
@@ -207,19 +187,4 @@ impl Engine {
 pub(super) fn user_priority(requirements: &Requirements, own: Option<&Annotations>) -> f64 {
     let given = own.and_then(|own| own.priority).unwrap_or(requirements.priority);
     if Priority::is_valid_user_priority(given) { given } else { 0.0 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn graphs_share_a_generation_until_the_fifo_timeout_is_over() {
-        let mut generations = Generations::default();
-        let seen: Vec<u64> = [(0, 100), (100, 100), (101, 100), (150, 10_000), (400, 100)]
-            .into_iter()
-            .map(|(now, timeout)| generations.of_graph(Millis(now), timeout))
-            .collect();
-        assert_eq!(seen, [1, 1, 2, 2, 3]);
-    }
 }

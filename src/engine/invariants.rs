@@ -125,6 +125,7 @@ impl Engine {
                 let task = &self.tasks[*member];
                 assert!(task.member_of.contains(id), "{} knows its collection", task.key);
                 recount.count(*member, task, 1);
+                assert_eq!(collection.retried.contains(member), task.failures > 0, "{} is counted as retried", task.key);
                 let nbytes = task.replicas().map_or(0, |replicas| replicas.nbytes);
                 for worker in task.run().map(|run| run.worker).iter().chain(task.holders()) {
                     let share = shares.entry(*worker).or_default();

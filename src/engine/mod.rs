@@ -24,6 +24,7 @@ mod collection;
 mod cycle;
 mod dispatch;
 mod draining;
+mod generations;
 mod graph;
 mod instruction;
 mod intake;
@@ -57,7 +58,9 @@ pub use overrides::{OVERRIDES_MAX, Override, Overrides, OverridesError};
 pub use placement::{LeastLoaded, Locality, POLICIES, Placement};
 pub use progress::{CountsByPrefix, Progress};
 pub use requirements::{Amount, AmountError, LabelExpression, Operator, Requirements, Resources, WorkerSelector};
-pub use stimulus::{ClientId, CollectionId, Exception, Failure, Millis, RunId, Stimulus, WorkerId, WorkerProfile, WorkerStatus};
+pub use stimulus::{
+    ClientId, CollectionId, Exception, Failure, Millis, Past, RunId, Stimulus, WorkerId, WorkerProfile, WorkerStatus,
+};
 pub use story::{STORY_ENTRIES_MAX, Stats, StoryEntry};
 pub use summary::{FailureSummary, OutputSummary, RetrySummary, Summary, TaskCounts, UnmatchedOverride, Unrunnable, WorkerShare};
 pub use view::WorkerView;
@@ -66,7 +69,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::dask::TaskKey;
 use collection::Collection;
-use intake::Generations;
+use generations::{Generations, Place};
 use prefix::PrefixTable;
 use requirement_table::RequirementTable;
 use story::Story;
@@ -135,6 +138,8 @@ pub struct Engine {
     prefixes: PrefixTable,
     types: TypeTable,
     generations: Generations,
+    /// The place in the order of each collection that was applied.
+    places: BTreeMap<CollectionId, Place>,
     /// Bytes per second between workers, averaged over what they report.
     bandwidth: f64,
     runs: u64,
@@ -171,6 +176,7 @@ impl Engine {
             prefixes: PrefixTable::default(),
             types: TypeTable::default(),
             generations: Generations::default(),
+            places: BTreeMap::new(),
             runs: 0,
             balance_at: None,
             unsettled: VecDeque::new(),
@@ -238,8 +244,11 @@ impl Engine {
                 self.on_steal_response(worker, &key, run_id, state.as_deref());
             }
 
-            Stimulus::CollectionBuilt { collection, graph, outputs, requirements } => {
-                self.on_collection_built(collection, graph, outputs, requirements);
+            Stimulus::CollectionApplied { collection, fifo_timeout_ms, generation } => {
+                self.on_collection_applied(collection, fifo_timeout_ms, generation);
+            }
+            Stimulus::CollectionBuilt { collection, graph, outputs, requirements, past } => {
+                self.on_collection_built(collection, graph, outputs, requirements, &past);
             }
             Stimulus::CollectionChanged { collection, requirements } => self.on_collection_changed(collection, requirements),
             Stimulus::CollectionRemoved { collection } => self.on_collection_removed(collection),

@@ -30,7 +30,10 @@ impl Engine {
             // Sic: the first element of the parent's priority, which is the user's. Source: distributed 2026.8.0,
             // scheduler.py: `_set_priorities`.
             Some(parent) => -self.tasks[parent].priority.user - SUBMITTED_BY_TASK,
-            None => self.generations.of_graph(self.now, requirements.fifo_timeout_ms) as f64,
+            None => {
+                let place = self.generations.take_place(self.now, requirements.fifo_timeout_ms);
+                self.generations.number(place) as f64
+            }
         };
         self.take_in_graph(graph, &Intake { owner: Owner::Client(client), requirements, generation });
         self.on_client_desires_keys(client, wanted);
@@ -119,6 +122,7 @@ impl Engine {
     pub(super) fn retry_afresh(&mut self, id: TaskId) {
         if self.tasks[id].blame().is_some() {
             self.tasks[id].failures = 0;
+            self.count_in_collections(id, |collection| _ = collection.retried.remove(&id));
             self.retry(id);
         }
     }

@@ -10,9 +10,17 @@ use crate::engine::overrides::{Matches, closest};
 use crate::engine::owner::Owner;
 use crate::engine::task::Blame;
 use crate::engine::task_table::TaskId;
-use crate::engine::{Annotations, CollectionId, Engine, Exception, Graph, Instruction, Requirements, UnmatchedOverride};
+use crate::engine::{Annotations, CollectionId, Engine, Exception, Graph, Instruction, Past, Requirements, UnmatchedOverride};
 
 impl Engine {
+    pub(super) fn on_collection_applied(&mut self, id: CollectionId, fifo_timeout_ms: u64, generation: Option<u64>) {
+        let place = match generation {
+            Some(generation) => self.generations.keep_place(generation),
+            None => self.generations.take_place(self.now, fifo_timeout_ms),
+        };
+        self.places.insert(id, place);
+    }
+
     /// Takes in a revision, and then lets go of what only the one before wanted: what both have stays where it is.
     pub(super) fn on_collection_built(
         &mut self,
@@ -20,10 +28,15 @@ impl Engine {
         mut graph: Graph,
         outputs: Vec<(String, Vec<TaskKey>)>,
         requirements: Requirements,
+        past: &Past,
     ) {
         self.changed.insert(id);
         let owner = Owner::Collection(id);
-        let generation = self.generations.of_graph(self.now, requirements.fifo_timeout_ms);
+        if !self.places.contains_key(&id) {
+            self.on_collection_applied(id, requirements.fifo_timeout_ms, None);
+        }
+        let generation = self.generations.number(self.places[&id]);
+        let is_first = !self.collections.contains_key(&id);
         let collection = self.collections.entry(id).or_insert_with(|| Collection::new(requirements.clone()));
         collection.requirements = requirements.clone();
         collection.generation = generation;
@@ -39,6 +52,9 @@ impl Engine {
             if let Some(collection) = self.collections.get_mut(&id) {
                 collection.annotate(task.id, task.annotations);
             }
+        }
+        if is_first {
+            self.recall_past(id, past);
         }
         let outputs = self.want_outputs(id, outputs, &mut members);
         let wanted: BTreeSet<TaskId> = outputs.iter().flat_map(|output| output.keys.iter().copied()).collect();
@@ -58,6 +74,20 @@ impl Engine {
         // Whoever edits a collection wants to see it tried again.
         for member in members.intersection(&old_members) {
             self.retry_afresh(*member);
+        }
+    }
+
+    /// Counts on from what was counted before.
+    fn recall_past(&mut self, id: CollectionId, past: &Past) {
+        for (key, failures) in past.failures.iter().filter(|(_, failures)| *failures > 0) {
+            let Some(task_id) = self.tasks.id(key).filter(|task| self.tasks[*task].member_of.contains(&id)) else { continue };
+            let task = &mut self.tasks[task_id];
+            task.failures = task.failures.max(*failures);
+            self.count_in_collections(task_id, |collection| _ = collection.retried.insert(task_id));
+        }
+        if let Some(collection) = self.collections.get_mut(&id) {
+            collection.retries_used += past.retries_used;
+            collection.worker_lost += past.worker_lost;
         }
     }
 
@@ -102,6 +132,7 @@ impl Engine {
     }
 
     pub(super) fn on_collection_removed(&mut self, id: CollectionId) {
+        self.places.remove(&id);
         let Some(collection) = self.collections.get_mut(&id) else {
             // Nothing was ever held, which is what the asker waits for.
             self.out.push(Instruction::CollectionReleased { collection: id });

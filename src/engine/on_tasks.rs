@@ -78,12 +78,16 @@ impl Engine {
         self.free(worker, self.tasks[id].key.clone());
         let task = &mut self.tasks[id];
         task.failures = task.failures.saturating_add(1);
-        if task.failures <= task.retries {
-            self.count_in_collections(id, |collection| collection.retries_used += 1);
+        let is_retried = task.failures <= task.retries;
+        self.count_in_collections(id, |collection| {
+            collection.retried.insert(id);
+            collection.retries_used += u64::from(is_retried);
+        });
+        if is_retried {
             self.transition(id, TaskState::Waiting);
             return;
         }
-        let attempts = task.failures;
+        let attempts = self.tasks[id].failures;
         let worker = self.workers[&worker].profile.name.clone();
         self.fail(id, Blame::Own(Fault { failure, attempts, worker }.into()));
     }

@@ -45,6 +45,15 @@ pub struct WorkerProfile {
     pub builder: bool,
 }
 
+/// What engines before this one counted for a collection. Told when it is built first; later ones change nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    pub retries_used: u64,
+    pub worker_lost: u64,
+    /// How many runs of a task failed.
+    pub failures: Vec<(TaskKey, u32)>,
+}
+
 /// Whether a worker takes tasks, in its own words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerStatus {
@@ -159,12 +168,20 @@ pub enum Stimulus {
         state: Option<String>,
     },
 
+    /// A revision of a collection was asked for, and takes its place in the order although it is not built yet.
+    /// `generation` is the one that an engine before this gave it.
+    CollectionApplied {
+        collection: CollectionId,
+        fifo_timeout_ms: u64,
+        generation: Option<u64>,
+    },
     /// A revision of a collection was built; replaces the one before. Outputs are (name, keys).
     CollectionBuilt {
         collection: CollectionId,
         graph: Graph,
         outputs: Vec<(String, Vec<TaskKey>)>,
         requirements: Requirements,
+        past: Past,
     },
     /// Priority, retries, workers or resources are different now.
     CollectionChanged {
@@ -232,6 +249,7 @@ impl Stimulus {
             Self::AddKeys { .. } => "add-keys",
             Self::RequestRefreshWhoHas { .. } => "request-refresh-who-has",
             Self::StealResponse { .. } => "steal-response",
+            Self::CollectionApplied { .. } => "collection-applied",
             Self::CollectionBuilt { .. } => "collection-built",
             Self::CollectionChanged { .. } => "collection-changed",
             Self::CollectionRemoved { .. } => "collection-removed",

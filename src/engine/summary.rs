@@ -53,7 +53,7 @@ pub struct TaskCounts {
 }
 
 /// What was run again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RetrySummary {
     pub limit: u32,
     /// Runs repeated after an exception.
@@ -62,6 +62,8 @@ pub struct RetrySummary {
     pub exhausted: u64,
     /// Runs repeated because the worker was lost.
     pub worker_lost: u64,
+    /// Tasks with runs that failed and how many, at most `SUMMARY_RETRIED_MAX`.
+    pub tasks: Vec<(TaskKey, u32)>,
 }
 
 /// How much of one output is in memory.

@@ -15,6 +15,8 @@ use crate::engine::{
 /// How many workers and failures a summary lists.
 const SUMMARY_WORKERS_MAX: usize = 16;
 const SUMMARY_FAILURES_MAX: usize = 10;
+/// How many tasks with failed runs a summary lists. The others count anew after a restart.
+const SUMMARY_RETRIED_MAX: usize = 64;
 
 /// A worker as it is.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +50,7 @@ impl Engine {
                 used: collection.retries_used,
                 exhausted: self.runs_exhausted(collection),
                 worker_lost: collection.worker_lost,
+                tasks: self.summarise_retried(collection),
             },
             user_priority: collection.requirements.priority,
             generation: collection.generation,
@@ -70,6 +73,11 @@ impl Engine {
     fn runs_exhausted(&self, collection: &Collection) -> u64 {
         let faults = collection.failed.iter().filter_map(|id| self.tasks[*id].blame());
         faults.filter(|blame| blame.fault().attempts > 0).count() as u64
+    }
+
+    fn summarise_retried(&self, collection: &Collection) -> Vec<(TaskKey, u32)> {
+        let retried = collection.retried.iter().map(|id| (self.tasks[*id].key.clone(), self.tasks[*id].failures));
+        retried.take(SUMMARY_RETRIED_MAX).collect()
     }
 
     fn summarise_output(&self, name: &str, keys: &[TaskId]) -> OutputSummary {

@@ -26,7 +26,7 @@ use crate::local::manifest::Collection;
 use crate::local::offer::Offer;
 use crate::local::progress::Progress;
 use crate::local::worker::Recipe;
-use crate::server::{self, Admission, CollectionRequest, Facts, Handle, Report, Stage, Verdict};
+use crate::server::{self, Admission, CollectionRequest, Facts, Handle, Past, Report, Stage, Verdict};
 
 /// How the names of workers begin that only build.
 const BUILDER_PREFIX: &str = "builder";
@@ -133,6 +133,7 @@ fn request(collection: &Collection) -> CollectionRequest {
         revision: collection.validated.revision.clone(),
         build: Arc::new(collection.validated.build.clone()),
         requirements: collection.validated.requirements.clone(),
+        past: Past::default(),
     }
 }
 

@@ -12,11 +12,11 @@ use std::sync::{Arc, PoisonError};
 use tracing::{info, warn};
 
 use crate::dask::{Serialized, TaskKey};
-use crate::engine::{CollectionId, Stimulus, Summary, WorkerId};
+use crate::engine::{self, CollectionId, Stimulus, Summary, WorkerId};
 use crate::server::build_document::{BuildDocument, BuiltOutput};
 use crate::server::builder::{self, BUILDERS_LOST_MAX, BuildFailure, Operation};
 use crate::server::event::Event;
-use crate::server::handle::{BuildError, CollectionRequest, OutputInfo, Report, Stage};
+use crate::server::handle::{BuildError, CollectionRequest, OutputInfo, Past, Report, Stage};
 use crate::server::namespace::Namespace;
 use crate::wire::value::Value;
 
@@ -108,8 +108,10 @@ impl Namespace {
             let id = CollectionId(collections.next);
             collections.next += 1;
             collections.by_uid.insert(request.uid.clone(), id);
+            let (generation, fifo_timeout_ms) = (request.past.generation, request.requirements.fifo_timeout_ms);
             collections.entries.insert(id, Collection::new(request));
             self.collections.changed.insert(id);
+            self.stimulate(Stimulus::CollectionApplied { collection: id, fifo_timeout_ms, generation });
             return self.start_builds();
         };
         let Some(collection) = collections.entries.get_mut(&id) else { return };
@@ -123,6 +125,8 @@ impl Namespace {
         collections.changed.insert(id);
         if is_new_graph {
             collection.wait();
+            let fifo_timeout_ms = requirements.fifo_timeout_ms;
+            self.stimulate(Stimulus::CollectionApplied { collection: id, fifo_timeout_ms, generation: None });
         } else if has_new_requirements && collection.accepted.is_some() {
             self.stimulate(Stimulus::CollectionChanged { collection: id, requirements });
         }
@@ -254,8 +258,9 @@ impl Namespace {
         collection.builders_lost = 0;
         let outputs = document.outputs.iter().map(|output| (output.name.clone(), output.keys.clone())).collect();
         let requirements = collection.request.requirements.clone();
+        let past = collection.past(&document);
         collection.accepted = Some(Accepted { outputs: document.outputs, names: document.graph.names.clone() });
-        self.stimulate(Stimulus::CollectionBuilt { collection: id, graph: document.graph, outputs, requirements });
+        self.stimulate(Stimulus::CollectionBuilt { collection: id, graph: document.graph, outputs, requirements, past });
     }
 
     /// Publishes the reports that changed.
@@ -314,6 +319,22 @@ impl Collection {
             && matches!(self.stage, Stage::WaitingForWorker { .. } | Stage::WaitingForTurn | Stage::WaitingForInput { .. })
     }
 
+    /// What was counted before, by the keys of the graph.
+    fn past(&self, document: &BuildDocument) -> engine::Past {
+        let Past { generation: _, retries_used, worker_lost, failures } = &self.request.past;
+        let (retries_used, worker_lost) = (*retries_used, *worker_lost);
+        if failures.is_empty() {
+            return engine::Past { retries_used, worker_lost, failures: Vec::new() };
+        }
+        let by_name: BTreeMap<&str, u32> = failures.iter().map(|(key, failures)| (key.as_str(), *failures)).collect();
+        let keys = document.graph.tasks.iter().map(|task| &task.key);
+        let failures = keys.filter_map(|key| {
+            let shown = document.graph.names.get(key).map_or_else(|| key.to_string(), |name| name.to_string());
+            by_name.get(shown.as_str()).map(|failures| (key.clone(), *failures))
+        });
+        engine::Past { retries_used, worker_lost, failures: failures.collect() }
+    }
+
     fn report(&self, summary: Option<Summary>) -> Report {
         let mut report = Report {
             generation: self.request.generation,
@@ -341,6 +362,7 @@ impl Collection {
         };
         if let Some(summary) = &mut report.summary {
             summary.failures.iter_mut().for_each(|failure| named(&mut failure.key));
+            summary.retries.tasks.iter_mut().for_each(|(key, _)| named(key));
             summary.unrunnable.iter_mut().for_each(|unrunnable| named(&mut unrunnable.example));
         }
         report

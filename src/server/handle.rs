@@ -20,6 +20,19 @@ pub struct CollectionRequest {
     pub revision: String,
     pub build: Arc<BuildRequest>,
     pub requirements: Requirements,
+    /// Counts on from there, if the server does not know the collection yet.
+    pub past: Past,
+}
+
+/// What the status says that an operator before this one did for a collection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Its place in the order.
+    pub generation: Option<u64>,
+    pub retries_used: u64,
+    pub worker_lost: u64,
+    /// How many runs of a task failed, by its key as the status shows it.
+    pub failures: Vec<(String, u32)>,
 }
 
 /// What the server makes of one collection.

@@ -38,7 +38,7 @@ use tokio::task::JoinHandle;
 
 pub use admission::{Admission, Facts, Verdict};
 pub use build_request::{Actors, BuildRequest, InlineTask, Input, Source};
-pub use handle::{BuildError, CollectionRequest, Handle, OutputInfo, Refusal, Report, Stage};
+pub use handle::{BuildError, CollectionRequest, Handle, OutputInfo, Past, Refusal, Report, Stage};
 pub use stand_in::StandIn;
 
 use crate::engine::Engine;

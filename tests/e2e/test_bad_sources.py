@@ -77,13 +77,15 @@ def test_what_fails_says_why_and_is_quiet(with_temp_namespace, operator):
     assert (failure["key"], failure["attempts"], failure["worker"]) == ("load-7", 3, pod)
     assert failure["exception"] == "ValueError: bad row 7"
     assert "in load" in failure["traceback"] and "ValueError" in failure["traceback"]
-    assert status["retries"] == {"limit": 2, "used": 2, "exhausted": 1, "workerLost": 0}
+    assert status["retries"] == {"limit": 2, "used": 2, "exhausted": 1, "workerLost": 0,
+                                 "tasks": [{"key": "load-7", "failed": 3}]}
     assert status["tasks"]["erred"] == 2
     assert [output["inMemory"] for output in status["outputs"]] == [0, 1]
     story.await_event("failing", "Warning", "TasksFailed")
 
     status = story.await_ready("flaky")
-    assert status["retries"] == {"limit": 2, "used": 2, "exhausted": 0, "workerLost": 0}
+    assert status["retries"] == {"limit": 2, "used": 2, "exhausted": 0, "workerLost": 0,
+                                 "tasks": [{"key": "flaky", "failed": 2}]}
     assert status["failures"] == [] if "failures" in status else True
     script = """
 error = None

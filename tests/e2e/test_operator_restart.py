@@ -4,6 +4,20 @@ from kubectl import await_condition
 from objects import collection, workers
 
 SQUARES = "import dask.array as da\nsquares = da.arange(params['count'], chunks=10) ** 2\n"
+# Fails every other time that it runs; the count is on the disk of its worker.
+FLAKY = """\
+from dask import delayed
+
+def load():
+    with open("/tmp/runs", "a+") as runs:
+        runs.write("x")
+        runs.seek(0)
+        if len(runs.read()) % 2:
+            raise OSError("not this time")
+    return 5
+
+flaky = delayed(load)(dask_key_name="flaky")
+"""
 
 
 def endpoint(story):
@@ -20,10 +34,12 @@ def test_collections_come_back_after_the_operator(with_temp_namespace, operator)
         collection("gone", SQUARES, ["squares"], parameters={"count": 50}),
         collection("broken", "x = (", ["x"]),
     )
+    pods = story.await_pods("workers", 2)
+    story.apply(collection("flaky", FLAKY, ["flaky"], retries=5, workers={"names": [pods[0]]}))
+    before = story.await_ready("flaky")
     story.await_ready("squares")
     story.await_ready("gone")
     story.await_reason("broken", "SyntaxError")
-    pods = story.await_pods("workers", 2)
     old = endpoint(story)
     assert old == operator.kubectl.json("get", "pod", operator.pod())["status"]["podIP"]
 
@@ -44,5 +60,12 @@ def test_collections_come_back_after_the_operator(with_temp_namespace, operator)
     story.await_ready("squares")
     total = "answer = int(client.get_dataset('squares').sum().compute())"
     assert story.run_client(total) == sum(number**2 for number in range(100))
+    # What was counted before goes on, and so does the order.
+    status = await_condition(
+        "the flaky one once more",
+        lambda: (status := story.status("flaky"))["phase"] == "Persisted" and status["retries"]["used"] != 1 and status, 60)
+    assert (before["retries"]["used"], status["retries"]["used"]) == (1, 2)
+    assert status["retries"]["tasks"] == [{"key": "flaky", "failed": 2}]
+    assert status["priority"] == before["priority"]
     assert story.condition("broken", "Ready")[:2] == ("False", "SyntaxError")
     assert operator.restarts() == 0

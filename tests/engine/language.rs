@@ -9,7 +9,8 @@
 //! status w1 paused | change w1 GPU=1 disk=hdd | heartbeat w1 a b | left w1 [expected]
 //!
 //! build c1: a; b <- a; c[retries=2] <- a b want c retries=1 GPU=1 workers=w1,w2 loose disk=nvme priority=5 fifo=1000
-//! require c1 priority=3 | remove c1                  tasks in order, what is wanted, requirements
+//! apply c1 fifo=1000 generation=7                    tasks in order, what is wanted, requirements; `past=a:2` failed before
+//! require c1 priority=3 | remove c1
 //! override c1 load-*[retries=5]; sum[GPU=1]          from here on, instead of those before
 //! submit k1: d[producer]; e[actor] <- d want e parent=a
 //! desire k1 a | let-go k1 a | cancel k1 a [force] | retry a | scatter k1 data 10B w1 w2 | bye k1
@@ -28,7 +29,7 @@ use bytes::Bytes;
 use mainstay::dask::{RunSpec, Serialized, TaskKey, WorkerAddress};
 use mainstay::engine::{
     Amount, Annotations, ClientId, CollectionId, Config, Engine, Exception, Failure, Graph, GraphTask, Instruction, Millis,
-    Override, Overrides, Requirements, Resources, RunId, Stimulus, WorkerId, WorkerProfile, WorkerSelector, WorkerStatus,
+    Override, Overrides, Past, Requirements, Resources, RunId, Stimulus, WorkerId, WorkerProfile, WorkerSelector, WorkerStatus,
 };
 
 use crate::show::{Names, show_instruction, show_states, show_story, show_summary, show_workers};
@@ -139,7 +140,7 @@ impl Play {
                     _ => Stimulus::RequestRefreshWhoHas { worker, keys },
                 }]
             }
-            "build" | "require" | "override" | "remove" => vec![self.of_collection(word, rest)],
+            "apply" | "build" | "require" | "override" | "remove" => vec![self.of_collection(word, rest)],
             "timeout" => vec![Stimulus::Timeout],
             _ => vec![self.of_client(word, rest)],
         }
@@ -233,13 +234,23 @@ impl Play {
         let (name, rest) = rest.split_once([':', ' ']).unwrap_or((rest, ""));
         let collection = CollectionId(number(name));
         match word {
+            "apply" => {
+                let options = options(rest);
+                let number = |wanted: &str| {
+                    let found = options.iter().find(|(name, _)| *name == wanted);
+                    found.map(|(_, number)| number.parse::<u64>().expect("a number"))
+                };
+                let fifo_timeout_ms = number("fifo").unwrap_or(Requirements::default().fifo_timeout_ms);
+                Stimulus::CollectionApplied { collection, fifo_timeout_ms, generation: number("generation") }
+            }
             "build" => {
                 let asked = asked_for(rest);
+                let past = past(&asked.options);
                 let overrides = self.requirements.get(&collection).map(|before| before.overrides.clone()).unwrap_or_default();
                 let requirements = requirements(&asked.options, Requirements { overrides, ..Requirements::default() });
                 self.requirements.insert(collection, requirements.clone());
                 let outputs = vec![("out".to_owned(), asked.wanted)];
-                Stimulus::CollectionBuilt { collection, graph: asked.graph, outputs, requirements }
+                Stimulus::CollectionBuilt { collection, graph: asked.graph, outputs, requirements, past }
             }
             "require" => {
                 let before = self.requirements.get(&collection).cloned().unwrap_or_default();
@@ -376,7 +387,7 @@ fn requirements(options: &Options<'_>, mut requirements: Requirements) -> Requir
     for (name, value) in options {
         let mut selector = requirements.workers.clone().unwrap_or_default();
         match *name {
-            "parent" => continue,
+            "parent" | "past" => continue,
             "retries" => requirements.retries = value.parse().expect("retries"),
             "priority" => requirements.priority = value.parse().expect("a priority"),
             "fifo" => requirements.fifo_timeout_ms = value.parse().expect("milliseconds"),
@@ -392,6 +403,14 @@ fn requirements(options: &Options<'_>, mut requirements: Requirements) -> Requir
         requirements.workers = (selector != WorkerSelector::default()).then_some(selector);
     }
     requirements
+}
+
+/// `past=a:2,b:1`: how often tasks failed in engines before this one.
+fn past(options: &Options<'_>) -> Past {
+    let Some((_, past)) = options.iter().find(|(name, _)| *name == "past") else { return Past::default() };
+    let failures = past.split(',').map(|task| task.split_once(':').expect("key:failures"));
+    let failures: Vec<_> = failures.map(|(name, failures)| (key(name), failures.parse().expect("failures"))).collect();
+    Past { retries_used: failures.iter().map(|(_, failures)| u64::from(*failures)).sum(), worker_lost: 0, failures }
 }
 
 fn set_property(profile: &mut WorkerProfile, name: &str, value: &str) {

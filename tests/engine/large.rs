@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use mainstay::dask::{RunSpec, TaskKey, WorkerAddress};
 use mainstay::engine::{
-    ClientId, CollectionId, Config, Engine, Exception, Graph, GraphTask, Instruction, Millis, Requirements, Resources, RunId,
-    Stimulus, WorkerId, WorkerProfile, WorkerStatus,
+    ClientId, CollectionId, Config, Engine, Exception, Graph, GraphTask, Instruction, Millis, Past, Requirements, Resources,
+    RunId, Stimulus, WorkerId, WorkerProfile, WorkerStatus,
 };
 
 const SIZE: usize = 10_000;
@@ -101,7 +101,13 @@ fn a_wide_graph_runs_and_is_released() {
     let fan = graph(|index| if index == 0 { vec![] } else { vec![0] });
     let collection = CollectionId(1);
     let outputs = vec![("out".to_owned(), (1..SIZE).map(key).collect())];
-    large.handle(Stimulus::CollectionBuilt { collection, graph: fan, outputs, requirements: Requirements::default() });
+    large.handle(Stimulus::CollectionBuilt {
+        collection,
+        graph: fan,
+        outputs,
+        requirements: Requirements::default(),
+        past: Past::default(),
+    });
     large.run_all();
     let summary = large.engine.summary(collection).expect("a collection");
     assert_eq!((summary.tasks.done, summary.outputs[0].in_memory), (SIZE as u64, SIZE as u64 - 1));

@@ -154,6 +154,10 @@ pub(crate) fn show_summary(engine: &Engine, collection: CollectionId) -> Vec<Str
     for share in &summary.workers {
         lines.push(format!("worker {} has {} tasks, {}B", share.name, share.tasks, share.nbytes));
     }
+    if !retries.tasks.is_empty() {
+        let runs = retries.tasks.iter().map(|(key, failures)| format!("{key} {failures}")).collect::<Vec<_>>();
+        lines.push(format!("failed runs: {}", runs.join(", ")));
+    }
     for failure in &summary.failures {
         let (key, text, attempts, worker) = (&failure.key, &failure.exception_text, failure.attempts, &failure.worker);
         lines.push(format!("failed {key} after {attempts} attempts on [{worker}]: {text}"));

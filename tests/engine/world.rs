@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay::dask::{TaskKey, WorkerAddress};
 use mainstay::engine::{
-    ClientId, CollectionId, Config, Engine, Instruction, Millis, POLICIES, Resources, RunId, Stimulus, Summary, WorkerId,
+    ClientId, CollectionId, Config, Engine, Instruction, Millis, POLICIES, Past, Resources, RunId, Stimulus, Summary, WorkerId,
     WorkerProfile, WorkerStatus,
 };
 
@@ -237,8 +237,14 @@ impl World {
         let collection = CollectionId(draw.below(COLLECTIONS));
         let (graph, wanted) = graph(draw);
         self.collections.insert(collection);
+        if draw.one_in(2) {
+            let generation = draw.one_in(3).then(|| u64::from(draw.below(9)));
+            self.handle(Stimulus::CollectionApplied { collection, fifo_timeout_ms: 1_000, generation });
+        }
         let outputs = vec![("out".to_owned(), wanted)];
-        self.handle(Stimulus::CollectionBuilt { collection, graph, outputs, requirements: requirements(draw) });
+        let failures = if draw.one_in(4) { vec![(key(draw.below(KEYS)), draw.below(3))] } else { Vec::new() };
+        let past = Past { retries_used: failures.len() as u64, worker_lost: 0, failures };
+        self.handle(Stimulus::CollectionBuilt { collection, graph, outputs, requirements: requirements(draw), past });
     }
 
     fn change_collection(&mut self, draw: &mut Draw) {

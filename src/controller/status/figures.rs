@@ -1,20 +1,24 @@
 //! The numbers of a status, within its limits.
 
 use crate::api::limits::{
-    FAILURES_MAX, OUTPUTS_MAX, STATUS_EXCEPTION_LENGTH_MAX, STATUS_KEY_LENGTH_MAX, STATUS_TRACEBACK_LENGTH_MAX, WORKERS_MAX,
+    FAILURES_MAX, OUTPUTS_MAX, RETRIED_MAX, STATUS_EXCEPTION_LENGTH_MAX, STATUS_KEY_LENGTH_MAX, STATUS_TRACEBACK_LENGTH_MAX,
+    WORKERS_MAX,
 };
 use crate::api::{
-    FailureStatus, OutputStatus, PersistedCollectionStatus, PriorityStatus, RetriesStatus, TasksStatus, WorkerStatus,
+    FailureStatus, OutputStatus, PersistedCollectionStatus, PriorityStatus, RetriesStatus, TaskRetriesStatus, TasksStatus,
+    WorkerStatus,
 };
 use crate::dask::exception_type;
-use crate::engine::{FailureSummary, TaskCounts, WorkerShare};
+use crate::engine::{FailureSummary, RetrySummary, TaskCounts, WorkerShare};
 use crate::server::Report;
 
 /// Longest name of a worker, an output or a type.
 const NAME_LENGTH_MAX: usize = 253;
 
 /// Sets every figure by the report; without a graph there are none.
-pub(super) fn fill(status: &mut PersistedCollectionStatus, report: Option<&Report>, is_confidential: bool) {
+///
+/// Only what a new operator goes on from stays until it does, while `goes_on`: the spec is the one of the last status.
+pub(super) fn fill(status: &mut PersistedCollectionStatus, report: Option<&Report>, is_confidential: bool, goes_on: bool) {
     let PersistedCollectionStatus {
         observed_generation: _,
         phase: _,
@@ -33,13 +37,12 @@ pub(super) fn fill(status: &mut PersistedCollectionStatus, report: Option<&Repor
     let summary = report.and_then(|report| report.summary.as_ref());
     *progress = summary.and_then(|summary| show_progress(summary.tasks));
     *tasks = summary.map(|summary| count(summary.tasks));
-    *retries = summary.map(|summary| RetriesStatus {
-        limit: i64::from(summary.retries.limit),
-        used: whole(summary.retries.used),
-        exhausted: whole(summary.retries.exhausted),
-        worker_lost: whole(summary.retries.worker_lost),
-    });
-    *priority = summary.map(|summary| PriorityStatus { user: summary.user_priority, generation: whole(summary.generation) });
+    if let Some(summary) = summary {
+        *retries = Some(show_retries(&summary.retries));
+        *priority = Some(PriorityStatus { user: summary.user_priority, generation: whole(summary.generation) });
+    } else if !goes_on {
+        (*retries, *priority) = (None, None);
+    }
     *worker_count = summary.map(|summary| whole(summary.workers_total as u64));
     *workers = summary.map(|summary| summary.workers.iter().take(WORKERS_MAX).map(show_worker).collect()).unwrap_or_default();
     *nbytes = summary.map(|summary| whole(summary.nbytes));
@@ -81,6 +84,21 @@ fn count(tasks: TaskCounts) -> TasksStatus {
         processing: whole(processing),
         memory: whole(memory),
         erred: whole(erred),
+    }
+}
+
+fn show_retries(retries: &RetrySummary) -> RetriesStatus {
+    let RetrySummary { limit, used, exhausted, worker_lost, tasks } = retries;
+    let tasks = tasks.iter().take(RETRIED_MAX).map(|(key, failed)| TaskRetriesStatus {
+        key: head(&key.to_string(), STATUS_KEY_LENGTH_MAX),
+        failed: i64::from(*failed),
+    });
+    RetriesStatus {
+        limit: i64::from(*limit),
+        used: whole(*used),
+        exhausted: whole(*exhausted),
+        worker_lost: whole(*worker_lost),
+        tasks: tasks.collect(),
     }
 }
 

@@ -350,6 +350,20 @@ fn a_worker_that_was_refused_explains_why_none_is_there() {
 }
 
 #[test]
+fn what_a_new_operator_goes_on_from_stays_until_it_does() {
+    let retries = crate::engine::RetrySummary { used: 2, ..Default::default() };
+    let counted = Summary { retries, generation: 7, ..summary(1, TaskCounts::default()) };
+    let before = compute(None, &view(1, &report(Stage::Accepted, Some(counted))), at(1));
+    let waiting = report(Stage::WaitingForWorker { workers_running: 0 }, None);
+    let status = compute(Some(&before), &view(1, &waiting), at(2));
+    assert_eq!((status.retries.as_ref(), status.priority.as_ref()), (before.retries.as_ref(), before.priority.as_ref()));
+    assert_eq!(status.tasks, None);
+    // An edit makes it another graph.
+    let status = compute(Some(&before), &view(2, &waiting), at(3));
+    assert_eq!((status.retries, status.priority), (None, None));
+}
+
+#[test]
 fn lists_are_bounded_whatever_the_summary() {
     let share = |index| WorkerShare {
         address: WorkerAddress::new(format!("tcp://10.0.0.{index}:1")),
