@@ -1,10 +1,13 @@
 //! What can be seen of an engine from outside.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use crate::dask::{TaskKey, WorkerAddress};
 use crate::engine::collection::Collection;
 use crate::engine::requirement_table::{Requirement, RequirementId};
+use crate::engine::task::Blame;
 use crate::engine::task_table::TaskId;
 use crate::engine::worker::Worker;
 use crate::engine::{
@@ -105,11 +108,25 @@ impl Engine {
         listed.collect()
     }
 
-    /// The tasks that failed themselves; if there are none, the outputs that failed because of a task of somebody else.
+    /// The tasks that failed themselves; if there are none, those of others that failed the outputs.
     fn summarise_failures(&self, collection: &Collection) -> Vec<FailureSummary> {
-        let own = collection.failed.iter();
-        let outputs = collection.outputs.iter().flat_map(|output| &output.keys).filter(|_| collection.failed.is_empty());
-        own.chain(outputs).filter_map(|id| self.summarise_failure(*id)).take(SUMMARY_FAILURES_MAX).collect()
+        if !collection.failed.is_empty() {
+            return collection.failed.iter().filter_map(|id| self.summarise_failure(*id)).take(SUMMARY_FAILURES_MAX).collect();
+        }
+        let outputs = collection.outputs.iter().flat_map(|output| &output.keys).copied();
+        let failed = outputs.filter(|id| self.tasks[*id].blame().is_some()).take(SUMMARY_FAILURES_MAX);
+        let roots: BTreeSet<TaskId> = failed.map(|id| self.root_of_failure(id)).collect();
+        roots.into_iter().filter_map(|id| self.summarise_failure(id)).collect()
+    }
+
+    /// The task that failed itself and so failed this one.
+    fn root_of_failure(&self, mut id: TaskId) -> TaskId {
+        while let Some(Blame::Dependency(_)) = self.tasks[id].blame() {
+            let failed = self.tasks[id].dependencies.iter().find(|dependency| self.tasks[**dependency].blame().is_some());
+            let Some(dependency) = failed else { break };
+            id = *dependency;
+        }
+        id
     }
 
     fn summarise_failure(&self, id: TaskId) -> Option<FailureSummary> {
