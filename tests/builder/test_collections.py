@@ -317,6 +317,18 @@ gc.collect()
     assert builder.read(document) == {"total": 55, "more": 6}
 
 
+def test_containers_of_the_same_collections_are_told_apart(builder):
+    source = "import dask.array as da\nx, y = da.ones(2, chunks=1), da.zeros(2, chunks=1)\nkept = {}\nplain = x"
+
+    def kept(value, worker=0):
+        output = outputs(builder.python(source.format(value), "kept", "plain", worker=worker))
+        assert output["plain"]["structure"] is None
+        return output["kept"]["structure"], output["kept"]["keys"]
+
+    assert kept("[x, {'y': y}]") == kept("[x, {'y': y}]", worker=1)
+    assert len({kept(value) for value in ("[x, y]", "(x, y)", "[x, [y]]", "{'a': x, 'b': y}", "{'a': x, 'c': y}", "[x, y, 1]")}) == 6
+
+
 def test_inputs_are_another_collections_futures(builder, sales):
     first = builder.python(
         "import dask.dataframe as dd\nimport dask.array as da\ntable = dd.read_parquet(params['path'])\n"

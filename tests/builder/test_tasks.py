@@ -112,6 +112,19 @@ def test_inputs_of_tasks(builder):
     del futures
 
 
+def test_tasks_keep_their_keys_while_their_inputs_are_the_same(builder):
+    source = "import dask.array as da\nx = {'a': da.arange(4, chunks=2), 'b': [da.ones(3, chunks=1), 5]}\ny = da.ones(2)"
+    first = builder.python(source, "x", "y")
+    inputs = {name: [output["header"], output["frames"]] for name, output in outputs(first).items()}
+    task = {"key": "lengths", "call": "builtins:len", "args": [[{"input": "x"}, {"input": "y"}]]}
+
+    def key(worker):
+        document = build(builder, task, inputs=inputs, worker=worker)
+        return [document["keys"][index] for index in outputs(document)["lengths"]["keys"]]
+
+    assert key(0) == key(1)
+
+
 def test_a_missing_module_fails_the_task_and_not_the_worker(builder, client):
     document = build(builder, {"key": "gone", "call": "lacking_module:f"}, {"key": "odd", "call": "acme.io:lod"})
     futures = {task[6]: builder.persist(document)[key] for key, task in zip(document["keys"], document["tasks"])}

@@ -56,6 +56,7 @@ def document(graph, clock, limits):
             "keys": positions,
             "header": header,
             "frames": list(map(bytes, frames)),
+            "structure": graph.structures.get(name),
         }
         npartitions = getattr(rebuilt, "npartitions", None)  # any attribute of a Delayed is a Delayed
         outputs.append({**output, "npartitions": npartitions if isinstance(npartitions, int) else None})

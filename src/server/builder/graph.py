@@ -21,6 +21,7 @@ class Graph:
         self.actors = set()
         self.names = {}
         self.packages = {}
+        self.structures = {}
         self.order = None
 
     def add_values(self, values, optimize, options):
@@ -39,6 +40,8 @@ class Graph:
                 self.add_output(name, value, results[0][0], keys)
             else:
                 self.add_output(name, value, repack([result[0] for result in results])[0], keys)
+                places = [f"collection {position}: {len(keys)}" for position, (_, keys) in enumerate(results)]
+                self.structures[name] = tokenize(repack(places))
 
     def add_collections(self, collections, optimize, options):
         """Adds the tasks; gives by `id` each collection as its futures, and its keys."""

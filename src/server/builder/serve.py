@@ -35,7 +35,8 @@ The document: version, then either `error` {kind, message, traceback, line, exce
                         dependencies index `keys`, annotation indexes `annotations` or is nil, the run spec is a
                         pickle, name is the manifest's key of an inline task or nil
     annotations         [{retries, priority, workers, allow_other_workers, resources, executor}]
-    outputs             [{name, type, keys (indices), header, frames, npartitions}], empty for `lower`
+    outputs             [{name, type, keys (indices), header, frames, npartitions, structure}], empty for `lower`;
+                        structure is nil, or for a container of collections a text that is equal for equal ones
     statistics          {phase: seconds}
 """
 

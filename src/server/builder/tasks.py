@@ -87,6 +87,7 @@ def link(value, tasks, inputs):
 
 def graph_input(graph, value):
     """The key under which another collection's whole output is there for a task."""
-    value = dask.delayed(value)
+    # The same input has the same key each time that the graph is made, and so have the tasks that take it.
+    value = dask.delayed(value, name=f"input-{tokenize(value)}")
     graph.raw.update(value.__dask_graph__())
     return value.key
