@@ -57,8 +57,13 @@ pub mod reasons {
     pub const BUILDING: &str = "Building";
     /// The scheduler has the graph; nothing to do.
     pub const GRAPH_ACCEPTED: &str = "GraphAccepted";
-    /// Another collection that this one reads is not there or not built yet: the message names it.
+    /// An output of another collection that this one reads is not there yet: the message names it and says why. Apply or
+    /// mend that collection, or correct spec.inputs.
     pub const WAITING_FOR_INPUT: &str = "WaitingForInput";
+    /// An input has gone since the graph was made of it. What is in memory stays, and is made anew when the input is back.
+    pub const INPUT_MISSING: &str = "InputMissing";
+    /// Collections read each other in a circle, which the message names: take one of these inputs away.
+    pub const INPUT_CYCLE: &str = "InputCycle";
     /// No worker is there to make the graph: start workers in this namespace.
     pub const WAITING_FOR_WORKER: &str = "WaitingForWorker";
     /// The scheduler of the namespace is not up yet; nothing to do.

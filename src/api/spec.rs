@@ -159,7 +159,7 @@ pub struct PersistedCollectionSpec {
     pub parameters: Map<String, Value>,
 
     /// Outputs of other PersistedCollections of this namespace, by the name of the variable that they are in the source.
-    /// They are used where they are, not computed again. At most 32.
+    /// They are used where they are, not computed again, and followed when they change. At most 32.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = INPUTS_MAX))]
     #[x_kube(validation = Rule::new(KEYS_ARE_PYTHON)

@@ -37,6 +37,7 @@ pub fn notes(previous: Option<&PersistedCollectionStatus>, next: &PersistedColle
             (conditions::READY, "False", reasons::TASKS_FAILED) => is_new.then_some((true, "Compute")),
             (conditions::READY, "False", reasons::INVALID_SPEC) => (is_new || says_else).then_some((true, "Validate")),
             (conditions::SOURCE_RESOLVED, "False", _) => is_new.then_some((true, "Dereference")),
+            (conditions::GRAPH_ACCEPTED, "True", reasons::INPUT_MISSING) => (is_new || says_else).then_some((true, "Build")),
             (conditions::GRAPH_ACCEPTED, "True", _) => is_new.then_some((false, "Build")),
             // An invalid spec is told by Ready.
             (conditions::GRAPH_ACCEPTED, "False", reasons::INVALID_SPEC) => None,

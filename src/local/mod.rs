@@ -26,7 +26,7 @@ use crate::local::manifest::Collection;
 use crate::local::offer::Offer;
 use crate::local::progress::Progress;
 use crate::local::worker::Recipe;
-use crate::server::{self, Admission, CollectionRequest, Facts, Handle, Past, Report, Stage, Verdict};
+use crate::server::{self, Admission, CollectionRequest, Facts, Handle, Past, Report, Stage, Verdict, describe_cycle};
 
 /// How the names of workers begin that only build.
 const BUILDER_PREFIX: &str = "builder";
@@ -159,8 +159,9 @@ async fn follow(
     let mut is_told = false;
     loop {
         let mut reports: Vec<(&str, Arc<Report>)> = Vec::new();
+        let known = handle.snapshot();
         for Collection { name, validated } in collections {
-            let Some(report) = handle.report(name) else { continue };
+            let Some(report) = known.get(name).cloned() else { continue };
             progress.show(name, &report, &validated.requirements);
             reports.push((name, report));
         }
@@ -195,7 +196,9 @@ enum Settled {
 
 fn settled(report: &Report) -> Settled {
     match (&report.stage, &report.summary) {
-        (Stage::BuildFailed(_), _) => Settled::Failed,
+        (Stage::BuildFailed(_) | Stage::InputCycle { .. }, _) => Settled::Failed,
+        // Nothing is applied or edited any more.
+        (Stage::WaitingForInput(missing), _) if missing.is_hopeless() => Settled::Failed,
         (Stage::Accepted, Some(summary)) => {
             let missing = summary.outputs.iter().any(|output| output.in_memory + output.erred < output.keys);
             match (missing, summary.tasks.erred) {
@@ -210,9 +213,14 @@ fn settled(report: &Report) -> Settled {
 
 fn tell(progress: &Progress, reports: &[(&str, Arc<Report>)], address: &str) {
     for (name, report) in reports {
-        if let Stage::BuildFailed(error) = &report.stage {
-            progress.say(&format!("{name} cannot be built: {}: {}", error.kind, error.message));
-            error.traceback.iter().for_each(|traceback| progress.say(traceback));
+        match &report.stage {
+            Stage::BuildFailed(error) => {
+                progress.say(&format!("{name} cannot be built: {}: {}", error.kind, error.message));
+                error.traceback.iter().for_each(|traceback| progress.say(traceback));
+            }
+            Stage::InputCycle { cycle } => progress.say(&format!("{name} cannot be built: {}", describe_cycle(cycle))),
+            Stage::WaitingForInput(missing) => progress.say(&format!("{name} cannot be built without its input {missing}")),
+            _ => {}
         }
         let Some(summary) = &report.summary else { continue };
         for failure in &summary.failures {

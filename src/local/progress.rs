@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::engine::{Requirements, Summary};
 use crate::local::waiting;
-use crate::server::{Report, Stage};
+use crate::server::{Report, Stage, describe_cycle};
 
 const TEMPLATE: &str = "{prefix:.bold} {bar:30.cyan/dim} {pos:>6}/{len:6} {msg}";
 
@@ -77,7 +77,8 @@ fn text(report: &Report, requirements: &Requirements) -> String {
             waiting::for_builder(requirements, *workers_running, report.refusal.as_ref())
         }
         (Stage::WaitingForTurn, _) => "waits until others are built".to_owned(),
-        (Stage::WaitingForInput { input }, _) => format!("waits for the input {input}"),
+        (Stage::WaitingForInput(missing), _) => format!("waits for the input {missing}"),
+        (Stage::InputCycle { cycle }, _) => format!("cannot be built: {}", describe_cycle(cycle)),
         (Stage::Building { worker }, _) => format!("builds the graph on {worker}"),
         (Stage::BuildFailed(error), _) => format!("cannot be built: {}", error.kind),
         (Stage::Accepted, None) => "starts".to_owned(),

@@ -3,6 +3,7 @@
 //! The answer comes from a worker, where the source may have done anything; nothing in it is trusted.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -50,6 +51,8 @@ pub(crate) struct BuiltOutput {
     pub(crate) keys: Vec<TaskKey>,
     /// The collection made of futures, as Clients get it.
     pub(crate) data: Serialized,
+    /// Equal for outputs that are used in the same way: same type and structure, same keys. Pickles of equal collections differ.
+    pub(crate) version: u64,
 }
 
 /// Why an answer is no document.
@@ -231,7 +234,11 @@ fn output_of(sections: &Sections<'_>, keys: &[TaskKey]) -> Result<BuiltOutput> {
         frames.push(frames_section.slice_ref(frame));
     }
     let data = Serialized { header: header(&sections.value("header")?, frames.len()), frames };
-    Ok(BuiltOutput { name: text("name")?, type_name: text("type")?, keys: output_keys, data })
+    let (name, type_name) = (text("name")?, text("type")?);
+    let structure = sections.value("structure")?;
+    let mut hasher = DefaultHasher::new();
+    (&type_name, structure.as_text(), &output_keys).hash(&mut hasher);
+    Ok(BuiltOutput { name, type_name, keys: output_keys, data, version: hasher.finish() })
 }
 
 /// A value's header as it stands on the wire, where it must say how many frames follow.

@@ -2,21 +2,25 @@
 //!
 //! ```text
 //! apply ─► WaitingForInput ─► WaitingForWorker ─► Building ─┬► Accepted (the engine has the graph)
-//!              ▲                    ▲                       ├► BuildFailed (until an edit, or a worker joins)
+//!              ▲                    ▲                       ├► BuildFailed (until an edit, another input, or a worker joins)
 //!              └────────────────────┴─ builder lost ────────┘
 //! ```
+//!
+//! A graph is made anew when the outputs that it reads are others. `inputs` says how those stand, `collection` what follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
 use tracing::{info, warn};
 
-use crate::dask::{Serialized, TaskKey};
-use crate::engine::{self, CollectionId, Stimulus, Summary, WorkerId};
+use crate::dask::{Serialized, TaskKey, WorkerAddress};
+use crate::engine::{CollectionId, Stimulus};
 use crate::server::build_document::{BuildDocument, BuiltOutput};
 use crate::server::builder::{self, BUILDERS_LOST_MAX, BuildFailure, Operation};
+use crate::server::collection::{Accepted, Collection, Next};
 use crate::server::event::Event;
-use crate::server::handle::{BuildError, CollectionRequest, OutputInfo, Past, Report, Stage};
+use crate::server::handle::{BuildError, CollectionRequest, Report, Stage};
+use crate::server::inputs::{self, Verdict, Versions};
 use crate::server::namespace::Namespace;
 use crate::wire::value::Value;
 
@@ -31,28 +35,6 @@ pub(crate) struct Collections {
     next: u32,
     /// All and only collections whose report may be out of date.
     changed: BTreeSet<CollectionId>,
-}
-
-/// One collection.
-#[derive(Debug)]
-pub(crate) struct Collection {
-    request: CollectionRequest,
-    stage: Stage,
-    /// Counts builds: the answer of an older one is ignored.
-    attempt: u64,
-    builder: Option<WorkerId>,
-    builders_lost: u32,
-    accepted: Option<Accepted>,
-    /// To be forgotten as soon as the engine has let go.
-    is_removed: bool,
-}
-
-/// What the builder gave for the revision that the engine has.
-#[derive(Debug)]
-struct Accepted {
-    outputs: Vec<BuiltOutput>,
-    /// The manifest's names of inline tasks.
-    names: BTreeMap<TaskKey, Arc<str>>,
 }
 
 impl Collections {
@@ -144,6 +126,7 @@ impl Namespace {
         } else {
             self.on_collection_released(id);
         }
+        self.start_builds();
     }
 
     /// The engine holds nothing of a removed collection any more.
@@ -173,32 +156,38 @@ impl Namespace {
         }
     }
 
-    /// Starts what can be built now.
+    /// Starts what can be built now, and notes what everything else waits for.
     pub(crate) fn start_builds(&mut self) {
-        let waiting: Vec<CollectionId> =
-            self.collections.entries.iter().filter(|(_, collection)| collection.is_waiting()).map(|(id, _)| *id).collect();
-        for id in waiting {
-            self.start_build(id);
-        }
+        // What goes on with the graph that it has may be what others wait for.
+        while self.look_at_builds() {}
     }
 
-    fn start_build(&mut self, id: CollectionId) {
-        let running = self.collections.entries.values().filter(|collection| collection.builder.is_some()).count();
-        let Some(collection) = self.collections.entries.get(&id) else { return };
-        let stage = match self.collections.inputs(collection) {
-            Err(input) => Stage::WaitingForInput { input },
-            Ok(_) if running >= BUILDS_MAX => Stage::WaitingForTurn,
-            Ok(inputs) => match self.engine.choose_builder(&collection.request.requirements) {
-                None => Stage::WaitingForWorker { workers_running: self.engine.workers_running() },
-                Some(worker) => {
-                    let Some(entry) = self.workers.get(worker) else { return };
-                    let request = builder::encode_build(&collection.request, &inputs);
-                    let (address, name) = (entry.address.clone(), entry.name.clone());
-                    self.spawn_build(id, worker, address, request);
-                    Stage::Building { worker: name }
+    /// Returns whether a collection has come to rest by that.
+    fn look_at_builds(&mut self) -> bool {
+        let mut has_resumed = false;
+        for (id, verdict) in self.collections.judge_inputs() {
+            let Some(collection) = self.collections.entries.get_mut(&id) else { continue };
+            let missing = collection.missing_input().cloned();
+            let next = collection.next(verdict);
+            if collection.missing_input() != missing.as_ref() {
+                self.collections.changed.insert(id);
+            }
+            let stage = match next {
+                Next::Stay(stage) => stage,
+                Next::Resume => {
+                    has_resumed = true;
+                    self.resume(id);
+                    Stage::Accepted
                 }
-            },
-        };
+                Next::Build(_) if self.collections.builds_running() >= BUILDS_MAX => Stage::WaitingForTurn,
+                Next::Build(inputs) => self.start_build(id, inputs),
+            };
+            self.set_stage(id, stage);
+        }
+        has_resumed
+    }
+
+    fn set_stage(&mut self, id: CollectionId, stage: Stage) {
         if let Some(collection) = self.collections.entries.get_mut(&id)
             && collection.stage != stage
         {
@@ -207,10 +196,29 @@ impl Namespace {
         }
     }
 
-    fn spawn_build(&mut self, id: CollectionId, worker: WorkerId, address: crate::dask::WorkerAddress, request: Vec<u8>) {
+    /// Goes on with the graph that the engine has; the requirements may have changed meanwhile.
+    fn resume(&mut self, id: CollectionId) {
+        let Some(collection) = self.collections.entries.get(&id) else { return };
+        let requirements = collection.request.requirements.clone();
+        self.stimulate(Stimulus::CollectionChanged { collection: id, requirements });
+    }
+
+    fn start_build(&mut self, id: CollectionId, inputs: Versions) -> Stage {
+        let Some(collection) = self.collections.entries.get(&id) else { return Stage::WaitingForTurn };
+        let Some(worker) = self.engine.choose_builder(&collection.request.requirements) else {
+            return Stage::WaitingForWorker { workers_running: self.engine.workers_running() };
+        };
+        let Some(entry) = self.workers.get(worker) else { return Stage::WaitingForTurn };
+        let request = builder::encode_build(&collection.request, &self.collections.data_of_inputs(collection));
+        let (address, name) = (entry.address.clone(), entry.name.clone());
+        self.spawn_build(id, inputs, address, request);
+        Stage::Building { worker: name }
+    }
+
+    fn spawn_build(&mut self, id: CollectionId, inputs: Versions, address: WorkerAddress, request: Vec<u8>) {
         let Some(collection) = self.collections.entries.get_mut(&id) else { return };
         collection.attempt += 1;
-        collection.builder = Some(worker);
+        collection.build = Some(inputs);
         let attempt = collection.attempt;
         info!(collection = %collection.request.name, worker = %address, "building");
         let (pool, events) = (Arc::clone(&self.pool), self.events.clone());
@@ -226,14 +234,14 @@ impl Namespace {
         if collection.attempt != attempt || collection.is_removed {
             return;
         }
-        collection.builder = None;
+        let inputs = collection.build.take().unwrap_or_default();
         self.collections.changed.insert(id);
         match result {
-            Ok(document) => self.accept_graph(id, *document),
+            Ok(document) => self.accept_graph(id, *document, inputs),
             Err(BuildFailure::Refused { error, exception: _ }) => {
                 // Without the message: what a Secret holds may be in it. The status shows what may be shown.
                 warn!(collection = %collection.request.name, kind = %error.kind, line = error.line, "the build failed");
-                collection.stage = Stage::BuildFailed(error);
+                collection.fail(error, inputs);
             }
             Err(BuildFailure::BuilderLost { reason }) => {
                 warn!(collection = %collection.request.name, %reason, "the worker was lost while it built");
@@ -243,7 +251,7 @@ impl Namespace {
                     let message =
                         format!("{BUILDERS_LOST_MAX} workers were lost while they evaluated the source; the last: {reason}");
                     let error = BuildError { kind: "BuilderLost".to_owned(), message, traceback: None, line: None };
-                    collection.stage = Stage::BuildFailed(error);
+                    collection.fail(error, inputs);
                     collection.builders_lost = 0;
                 }
             }
@@ -251,121 +259,69 @@ impl Namespace {
         self.start_builds();
     }
 
-    fn accept_graph(&mut self, id: CollectionId, document: BuildDocument) {
+    fn accept_graph(&mut self, id: CollectionId, document: BuildDocument, inputs: Versions) {
         let Some(collection) = self.collections.entries.get_mut(&id) else { return };
         info!(collection = %collection.request.name, tasks = document.graph.tasks.len(), "the graph is accepted");
         collection.stage = Stage::Accepted;
         collection.builders_lost = 0;
         let outputs = document.outputs.iter().map(|output| (output.name.clone(), output.keys.clone())).collect();
         let requirements = collection.request.requirements.clone();
+        let revision = collection.request.revision.clone();
         let past = collection.past(&document);
-        collection.accepted = Some(Accepted { outputs: document.outputs, names: document.graph.names.clone() });
+        let names = document.graph.names.clone();
+        collection.accepted = Some(Accepted { revision, inputs, outputs: document.outputs, names });
         self.stimulate(Stimulus::CollectionBuilt { collection: id, graph: document.graph, outputs, requirements, past });
     }
 
-    /// Publishes the reports that changed.
+    /// Publishes the reports that changed, all at once: they speak of one another.
     pub(crate) fn publish_reports(&mut self) {
-        for id in std::mem::take(&mut self.collections.changed) {
-            let Some(collection) = self.collections.entries.get(&id) else { continue };
-            let mut report = collection.report(self.engine.summary(id));
-            report.refusal = self.workers.refusal().filter(|_| report.lacks_workers()).cloned();
-            let report = Arc::new(report);
-            let uid = collection.request.uid.clone();
-            let mut reports = self.reports.write().unwrap_or_else(PoisonError::into_inner);
-            if reports.get(&uid) != Some(&report) {
-                reports.insert(uid.clone(), report);
-                drop(reports);
-                let _ = self.changed.send(uid);
+        let changed = std::mem::take(&mut self.collections.changed);
+        if changed.is_empty() {
+            return;
+        }
+        let made: Vec<(String, Report)> = changed.into_iter().filter_map(|id| self.report(id)).collect();
+        let mut told = Vec::new();
+        let mut reports = self.reports.write().unwrap_or_else(PoisonError::into_inner);
+        for (uid, report) in made {
+            if reports.get(&uid).map(AsRef::as_ref) != Some(&report) {
+                reports.insert(uid.clone(), Arc::new(report));
+                told.push(uid);
             }
         }
+        drop(reports);
+        for uid in told {
+            let _ = self.changed.send(uid);
+        }
+    }
+
+    fn report(&self, id: CollectionId) -> Option<(String, Report)> {
+        let collection = self.collections.entries.get(&id)?;
+        let mut report = collection.report(self.engine.summary(id));
+        report.refusal = self.workers.refusal().filter(|_| report.lacks_workers()).cloned();
+        Some((collection.request.uid.clone(), report))
     }
 }
 
 impl Collections {
-    /// The data of a collection's inputs; the first that is not there yet as an error.
-    fn inputs(&self, collection: &Collection) -> Result<BTreeMap<String, Serialized>, String> {
-        let mut inputs = BTreeMap::new();
-        for (variable, input) in &collection.request.build.inputs {
-            let name = format!("{}/{}", input.collection, input.output);
-            let (data, _) = self.dataset(&name).ok_or(name)?;
-            inputs.insert(variable.clone(), data);
-        }
-        Ok(inputs)
-    }
-}
-
-impl Collection {
-    fn new(request: CollectionRequest) -> Self {
-        Self {
-            request,
-            stage: Stage::WaitingForTurn,
-            attempt: 0,
-            builder: None,
-            builders_lost: 0,
-            accepted: None,
-            is_removed: false,
-        }
+    /// How the inputs of each collection stand.
+    fn judge_inputs(&self) -> Vec<(CollectionId, Verdict)> {
+        let live = || self.entries.iter().filter(|(_, collection)| !collection.is_removed);
+        let nodes: Vec<_> = live().map(|(_, collection)| collection.node()).collect();
+        live().map(|(id, _)| *id).zip(inputs::judge(&nodes)).collect()
     }
 
-    /// Makes it a candidate for the next build; an answer under way no longer counts.
-    fn wait(&mut self) {
-        self.stage = Stage::WaitingForTurn;
-        self.attempt += 1;
-        self.builder = None;
+    fn builds_running(&self) -> usize {
+        self.live().filter(|collection| collection.build.is_some()).count()
     }
 
-    fn is_waiting(&self) -> bool {
-        !self.is_removed
-            && matches!(self.stage, Stage::WaitingForWorker { .. } | Stage::WaitingForTurn | Stage::WaitingForInput { .. })
-    }
-
-    /// What was counted before, by the keys of the graph.
-    fn past(&self, document: &BuildDocument) -> engine::Past {
-        let Past { generation: _, retries_used, worker_lost, failures } = &self.request.past;
-        let (retries_used, worker_lost) = (*retries_used, *worker_lost);
-        if failures.is_empty() {
-            return engine::Past { retries_used, worker_lost, failures: Vec::new() };
-        }
-        let by_name: BTreeMap<&str, u32> = failures.iter().map(|(key, failures)| (key.as_str(), *failures)).collect();
-        let keys = document.graph.tasks.iter().map(|task| &task.key);
-        let failures = keys.filter_map(|key| {
-            let shown = document.graph.names.get(key).map_or_else(|| key.to_string(), |name| name.to_string());
-            by_name.get(shown.as_str()).map(|failures| (key.clone(), *failures))
+    /// The data of a collection's inputs, all of which are there.
+    fn data_of_inputs(&self, collection: &Collection) -> BTreeMap<String, Serialized> {
+        let inputs = collection.request.build.inputs.iter();
+        let data = inputs.filter_map(|(variable, input)| {
+            let (data, _) = self.dataset(&format!("{}/{}", input.collection, input.output))?;
+            Some((variable.clone(), data))
         });
-        engine::Past { retries_used, worker_lost, failures: failures.collect() }
-    }
-
-    fn report(&self, summary: Option<Summary>) -> Report {
-        let mut report = Report {
-            generation: self.request.generation,
-            revision: self.request.revision.clone(),
-            stage: self.stage.clone(),
-            summary,
-            outputs: Vec::new(),
-            refusal: None,
-        };
-        let Some(accepted) = &self.accepted else { return report };
-        report.outputs = accepted
-            .outputs
-            .iter()
-            .map(|output| OutputInfo {
-                name: output.name.clone(),
-                type_name: output.type_name.clone(),
-                keys: output.keys.len() as u64,
-            })
-            .collect();
-        // People know inline tasks by the names they gave them.
-        let named = |key: &mut TaskKey| {
-            if let Some(name) = accepted.names.get(key) {
-                *key = TaskKey::from_text(name);
-            }
-        };
-        if let Some(summary) = &mut report.summary {
-            summary.failures.iter_mut().for_each(|failure| named(&mut failure.key));
-            summary.retries.tasks.iter_mut().for_each(|(key, _)| named(key));
-            summary.unrunnable.iter_mut().for_each(|unrunnable| named(&mut unrunnable.example));
-        }
-        report
+        data.collect()
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::{Requirements, Summary};
 use crate::server::build_request::BuildRequest;
+use crate::server::inputs::MissingInput;
 
 /// One collection as it should be.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +48,8 @@ pub struct Report {
     pub outputs: Vec<OutputInfo>,
     /// The last worker that was refused, while no worker can take what there is to do.
     pub refusal: Option<Refusal>,
+    /// An input that has gone since the graph was made of it: without it the graph stays, and cannot be made again.
+    pub missing_input: Option<MissingInput>,
 }
 
 impl Report {
@@ -74,9 +77,11 @@ pub enum Stage {
     },
     /// Others are built first.
     WaitingForTurn,
-    /// An input is not there or not built yet: the text names it.
-    WaitingForInput {
-        input: String,
+    /// An input is not there, or may soon be another.
+    WaitingForInput(MissingInput),
+    /// Each of these collections reads the next, and the last the first; this one is among them.
+    InputCycle {
+        cycle: Vec<String>,
     },
     Building {
         worker: String,
@@ -144,6 +149,11 @@ impl Handle {
     /// What the server makes of a collection; `None` when it does not know it (any more).
     pub fn report(&self, uid: &str) -> Option<Arc<Report>> {
         self.reports.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+    }
+
+    /// Every report by uid, as they were at one moment.
+    pub fn snapshot(&self) -> BTreeMap<String, Arc<Report>> {
+        self.reports.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Every report there is.

@@ -78,9 +78,9 @@ impl Collector for Collections {
 impl Sums {
     fn add(&mut self, report: &Report) {
         let stage = match report.stage {
-            Stage::WaitingForWorker { .. } | Stage::WaitingForTurn | Stage::WaitingForInput { .. } => "waiting",
+            Stage::WaitingForWorker { .. } | Stage::WaitingForTurn | Stage::WaitingForInput(_) => "waiting",
             Stage::Building { .. } => "building",
-            Stage::BuildFailed(_) => "build-failed",
+            Stage::BuildFailed(_) | Stage::InputCycle { .. } => "build-failed",
             Stage::Accepted => "accepted",
         };
         *self.stages.entry(stage).or_default() += 1;
@@ -133,6 +133,7 @@ mod tests {
             summary: Some(summary),
             outputs: Vec::new(),
             refusal: None,
+            missing_input: None,
         };
         let report = Arc::new(report);
         let registry =

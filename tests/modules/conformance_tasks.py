@@ -12,6 +12,11 @@ def add(one, other):
     return one + other
 
 
+def sums(array, bag, nested):
+    [nested] = nested
+    return [int(array.sum()), len(bag), int(nested["array"].sum()) + sum(nested["all"])]
+
+
 def total(numbers):
     return sum(numbers)
 

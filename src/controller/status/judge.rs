@@ -4,7 +4,7 @@ use crate::api::conditions::{self, Setting, Status, reasons};
 use crate::api::{PersistedCollectionStatus, Phase};
 use crate::dask::exception_type;
 use crate::engine::{Summary, UnmatchedOverride};
-use crate::server::{BuildError, Report, Stage};
+use crate::server::{BuildError, MissingInput, Report, Stage, describe_cycle};
 
 use super::figures::readable_bytes;
 use super::{Situation, View, was_persisted, workers};
@@ -158,13 +158,10 @@ fn judge_report(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, r
             let workers = Judgement::unknown(reasons::BUILDING, "not known before the graph");
             on_the_way(Phase::Pending, Judgement::no(graph.reason, graph.message.clone()), graph, workers)
         }
-        Stage::WaitingForInput { input } => {
-            let graph = Judgement::unknown(
-                reasons::WAITING_FOR_INPUT,
-                format!("waits for the input {input}: that collection is not there, or has no such output yet"),
-            );
-            let workers = Judgement::unknown(reasons::WAITING_FOR_INPUT, "not known before the graph");
-            on_the_way(Phase::Pending, Judgement::no(graph.reason, graph.message.clone()), graph, workers)
+        Stage::WaitingForInput(missing) => judge_missing_input(missing),
+        Stage::InputCycle { cycle } => {
+            let message = format!("{}; take one of these inputs away", describe_cycle(cycle));
+            stalled(Phase::Failed, Judgement::no(reasons::INPUT_CYCLE, message))
         }
         Stage::Building { worker } => {
             let graph = Judgement::unknown(reasons::BUILDING, format!("worker {worker} makes the graph"));
@@ -184,7 +181,30 @@ fn judge_report(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, r
                 workers: None,
             }
         }
-        Stage::Accepted => judge_summary(previous, view, report.summary.as_ref().unwrap_or(&Summary::default())),
+        Stage::Accepted => judge_summary(previous, view, report),
+    }
+}
+
+fn judge_missing_input(missing: &MissingInput) -> Verdict {
+    let message = format!("waits for the input {missing}");
+    if missing.is_stuck() {
+        return stalled(Phase::Pending, Judgement::no(reasons::WAITING_FOR_INPUT, message));
+    }
+    let graph = Judgement::unknown(reasons::WAITING_FOR_INPUT, message);
+    let workers = Judgement::unknown(reasons::WAITING_FOR_INPUT, "not known before the graph");
+    on_the_way(Phase::Pending, Judgement::no(graph.reason, graph.message.clone()), graph, workers)
+}
+
+/// There is no graph, and will be none until somebody edits this collection or another.
+fn stalled(phase: Phase, graph: Judgement) -> Verdict {
+    Verdict {
+        phase,
+        takes_generation: true,
+        course: Course::Stalled,
+        ready: graph.clone(),
+        source: Some(resolved()),
+        graph: Some(graph),
+        workers: None,
     }
 }
 
@@ -200,7 +220,9 @@ fn on_the_way(phase: Phase, ready: Judgement, graph: Judgement, workers: Judgeme
     }
 }
 
-fn judge_summary(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, summary: &Summary) -> Verdict {
+fn judge_summary(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, report: &Report) -> Verdict {
+    let none = Summary::default();
+    let summary = report.summary.as_ref().unwrap_or(&none);
     let tasks = summary.tasks;
     let workers = workers::judge(summary, view);
     let unfinished = tasks.waiting + tasks.no_worker + tasks.queued + tasks.processing;
@@ -229,7 +251,13 @@ fn judge_summary(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, 
         (Phase::Running, Course::Working, Judgement::no(reasons::RUNNING, message))
     };
     let total = if tasks.total == 1 { "1 task".to_owned() } else { format!("{} tasks", tasks.total) };
-    let graph = Judgement::yes(reasons::GRAPH_ACCEPTED, format!("the graph has {total}{}", unmatched_overrides(summary)));
+    let graph = match &report.missing_input {
+        Some(missing) => Judgement::yes(
+            reasons::INPUT_MISSING,
+            format!("the graph has {total}; it stays as it is while an input is missing: {missing}"),
+        ),
+        None => Judgement::yes(reasons::GRAPH_ACCEPTED, format!("the graph has {total}{}", unmatched_overrides(summary))),
+    };
     Verdict { phase, takes_generation: true, course, ready, source: Some(resolved()), graph: Some(graph), workers: Some(workers) }
 }
 

@@ -9,7 +9,7 @@ use crate::engine::{
     WorkerShare,
 };
 use crate::pods::Trouble;
-use crate::server::{BuildError, OutputInfo, Refusal, Stage};
+use crate::server::{BuildError, MissingInput, OutputInfo, Refusal, Stage, WhyMissing};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -28,7 +28,7 @@ fn view<'a>(generation: i64, report: &'a Report) -> View<'a> {
 
 fn report(stage: Stage, summary: Option<Summary>) -> Report {
     let outputs = vec![OutputInfo { name: "daily".to_owned(), type_name: "DataFrame".to_owned(), keys: 4 }];
-    Report { generation: 1, revision: "r".to_owned(), stage, summary, outputs, refusal: None }
+    Report { generation: 1, revision: "r".to_owned(), stage, summary, outputs, refusal: None, missing_input: None }
 }
 
 fn summary(in_memory: u64, tasks: TaskCounts) -> Summary {
@@ -347,6 +347,101 @@ fn a_worker_that_was_refused_explains_why_none_is_there() {
     let report = refused(unrunnable(Some(nvme()), Resources::default(), 0, 3));
     let status = compute(None, &view(1, &report), at(1));
     assert_eq!(conditions_of(&status)[5], "WorkersAvailable=False/NoMatchingWorker");
+}
+
+fn missing(why: WhyMissing) -> MissingInput {
+    MissingInput { collection: "base-table".to_owned(), output: "base".to_owned(), why }
+}
+
+#[test]
+fn an_input_that_may_still_come_is_waited_for() {
+    for (why, said) in [
+        (WhyMissing::NotBuilt, "its graph is being made"),
+        (
+            WhyMissing::NoCollection { close: None },
+            "there is no PersistedCollection `base-table`, or its source is not there yet",
+        ),
+    ] {
+        let status = compute(None, &view(1, &report(Stage::WaitingForInput(missing(why)), None)), at(1));
+        assert_eq!((status.phase, status.observed_generation), (Some(Phase::Pending), Some(1)));
+        assert_eq!(
+            conditions_of(&status),
+            [
+                "Ready=False/WaitingForInput",
+                "Reconciling=True/WaitingForInput",
+                "Stalled=False/WaitingForInput",
+                "SourceResolved=True/Resolved",
+                "GraphAccepted=Unknown/WaitingForInput",
+                "WorkersAvailable=Unknown/WaitingForInput",
+            ]
+        );
+        assert_eq!(message(&status, conditions::READY), format!("waits for the input base-table/base: {said}"));
+    }
+}
+
+#[test]
+fn an_input_that_cannot_come_by_itself_stalls() {
+    let failed = WhyMissing::BuildFailed { kind: "SyntaxError".to_owned(), line: Some(3) };
+    let stuck = report(Stage::WaitingForInput(missing(failed.clone())), None);
+    let status = compute(None, &view(1, &stuck), at(1));
+    assert_eq!(
+        conditions_of(&status)[..5],
+        [
+            "Ready=False/WaitingForInput",
+            "Reconciling=False/WaitingForInput",
+            "Stalled=True/WaitingForInput",
+            "SourceResolved=True/Resolved",
+            "GraphAccepted=False/WaitingForInput",
+        ]
+    );
+    let said = "its collection failed: SyntaxError in line 3; the status of `base-table` says more";
+    assert_eq!(message(&status, conditions::STALLED), format!("waits for the input base-table/base: {said}"));
+    // So does what waits behind it.
+    let root = Box::new(missing(failed));
+    let behind = MissingInput { collection: "next".to_owned(), output: "y".to_owned(), why: WhyMissing::Behind(root) };
+    let status = compute(None, &view(1, &report(Stage::WaitingForInput(behind), None)), at(1));
+    assert_eq!(conditions_of(&status)[2], "Stalled=True/WaitingForInput");
+    let waits = format!("waits for the input next/y: its collection waits for the input base-table/base: {said}");
+    assert_eq!(message(&status, conditions::READY), waits);
+}
+
+#[test]
+fn a_cycle_of_inputs_is_named_until_it_is_gone() {
+    let cycle = report(Stage::InputCycle { cycle: vec!["a".to_owned(), "b".to_owned()] }, None);
+    let status = compute(None, &view(1, &cycle), at(1));
+    assert_eq!(status.phase, Some(Phase::Failed));
+    assert_eq!(
+        conditions_of(&status)[..5],
+        [
+            "Ready=False/InputCycle",
+            "Reconciling=False/InputCycle",
+            "Stalled=True/InputCycle",
+            "SourceResolved=True/Resolved",
+            "GraphAccepted=False/InputCycle",
+        ]
+    );
+    let said = "inputs form a cycle: a → b → a; take one of these inputs away";
+    assert_eq!(message(&status, conditions::GRAPH_ACCEPTED), said);
+    let told = crate::controller::events::notes(None, &status);
+    let told: Vec<_> = told.iter().map(|note| (note.is_warning, note.reason.as_str(), note.text.as_str())).collect();
+    assert_eq!(told, [(true, "InputCycle", said)]);
+    let status = compute(Some(&status), &view(1, &persisted()), at(2));
+    assert_eq!(conditions_of(&status)[..3], ["Ready=True/Persisted", "Reconciling=False/Persisted", "Stalled=False/Persisted"]);
+}
+
+#[test]
+fn what_is_in_memory_stays_ready_when_its_input_goes() {
+    let status = compute(None, &view(1, &persisted()), at(1));
+    let gone = Report { missing_input: Some(missing(WhyMissing::NoCollection { close: None })), ..persisted() };
+    let later = compute(Some(&status), &view(1, &gone), at(2));
+    assert_eq!(later.phase, Some(Phase::Persisted));
+    assert_eq!(conditions_of(&later)[4], "GraphAccepted=True/InputMissing");
+    assert_eq!(conditions_of(&later)[..4], conditions_of(&status)[..4]);
+    let said = "the graph has 10 tasks; it stays as it is while an input is missing: base-table/base: there is no \
+                PersistedCollection `base-table`, or its source is not there yet";
+    assert_eq!(message(&later, conditions::GRAPH_ACCEPTED), said);
+    let told = crate::controller::events::notes(Some(&status), &later);
+    assert_eq!(told.iter().map(|note| (note.is_warning, note.reason.as_str())).collect::<Vec<_>>(), [(true, "InputMissing")]);
 }
 
 #[test]
