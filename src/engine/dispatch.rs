@@ -4,6 +4,9 @@
 //! requirement, where a change of priority or a new worker counts at once. So at each moment the most urgent task that
 //! fits goes first. The one exception: a task may stand in a short queue on a worker that holds its data, where that is
 //! quicker than fetching the data elsewhere; never more than `local_backlog` of them.
+//!
+//! A task that finds no worker with enough of a resource has one kept free for it: otherwise a stream of less urgent tasks
+//! that take less would get each amount that becomes free, and it would wait for ever.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +24,9 @@ const CANDIDATES_MAX: usize = 20;
 const TRANSFER_LATENCY_US: u64 = 2_000;
 /// Longer estimates are as good as this one; sums of a million of them do not overflow.
 const TRANSFER_US_MAX: u64 = 1_000_000_000_000;
+
+/// Workers that are kept free for a task that waits for resources, with what it asks.
+type Reserved = BTreeMap<WorkerId, RequirementId>;
 
 /// Some of a task's inputs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,23 +59,38 @@ impl Engine {
         for requirement in self.requirements.ids().filter(|id| self.requirements.has_workers(*id)) {
             heads.extend(self.requirements.most_urgent(requirement).map(|(priority, task)| (priority, task, requirement)));
         }
+        let mut reserved = Reserved::new();
         while let Some((_, task, requirement)) = heads.pop_first() {
             // A queue whose first task does not fit anywhere waits: nothing that is placed meanwhile makes room.
-            if let Some(worker) = self.choose_worker(task) {
+            if let Some(worker) = self.choose_worker(task, &reserved) {
                 self.assign(task, worker);
                 heads.extend(self.requirements.most_urgent(requirement).map(|(priority, task)| (priority, task, requirement)));
+            } else if let Some(worker) = self.worker_to_reserve(requirement, &reserved) {
+                reserved.insert(worker, requirement);
             }
         }
     }
 
-    fn choose_worker(&self, id: TaskId) -> Option<WorkerId> {
+    /// The worker that comes nearest to having the resources free; none if one has them, and only lacks a thread.
+    fn worker_to_reserve(&self, requirement: RequirementId, reserved: &Reserved) -> Option<WorkerId> {
+        let resources = &self.requirements.get(requirement).resources;
+        let eligible = self.requirements.eligible(requirement);
+        if resources.is_empty() || eligible.iter().any(|worker| self.workers[worker].has_free(resources)) {
+            return None;
+        }
+        let free = eligible.iter().filter(|worker| !reserved.contains_key(worker));
+        free.copied().min_by_key(|worker| (self.workers[worker].lacks(resources), self.tie_break(*worker)))
+    }
+
+    fn choose_worker(&self, id: TaskId, reserved: &Reserved) -> Option<WorkerId> {
         if self.tasks[id].actor {
-            return self.choose_worker_of_actor(id);
+            return self.choose_worker_of_actor(id, reserved);
         }
         let local = self.local_data(id);
         let total = Inputs::of(self.tasks[id].dependencies.iter().map(|dependency| &self.tasks[*dependency]));
-        let holders = local.keys().copied().filter(|worker| self.fits(id, *worker));
-        let open = self.open.iter().map(|(_, _, worker)| *worker).filter(|worker| self.fits(id, *worker)).take(CANDIDATES_MAX);
+        let holders = local.keys().copied().filter(|worker| self.fits(id, *worker, reserved));
+        let open =
+            self.open.iter().map(|(_, _, worker)| *worker).filter(|worker| self.fits(id, *worker, reserved)).take(CANDIDATES_MAX);
         let ranked = open.chain(holders).filter_map(|worker_id| {
             let worker = &self.workers[&worker_id];
             if !self.has_slot(worker) && !self.may_queue_on(id, worker) {
@@ -85,19 +106,22 @@ impl Engine {
     }
 
     /// Actors stay for good, so they are spread, and wait for no slot.
-    fn choose_worker_of_actor(&self, id: TaskId) -> Option<WorkerId> {
+    fn choose_worker_of_actor(&self, id: TaskId, reserved: &Reserved) -> Option<WorkerId> {
         let eligible = self.requirements.eligible(self.tasks[id].requirement).iter().copied();
-        eligible.filter(|worker| self.fits(id, *worker)).min_by_key(|worker_id| {
+        eligible.filter(|worker| self.fits(id, *worker, reserved)).min_by_key(|worker_id| {
             let worker = &self.workers[worker_id];
             (worker.actors, worker.load(), self.tie_break(*worker_id))
         })
     }
 
     /// Whether a worker may run a task, and has what the task takes apart from a slot.
-    fn fits(&self, id: TaskId, worker: WorkerId) -> bool {
-        let requirement = self.tasks[id].requirement;
-        self.requirements.eligible(requirement).contains(&worker)
-            && self.workers[&worker].has_room_for(self.requirements.get(requirement))
+    fn fits(&self, id: TaskId, worker: WorkerId, reserved: &Reserved) -> bool {
+        let eligible = self.requirements.eligible(self.tasks[id].requirement);
+        let requirement = self.requirements.get(self.tasks[id].requirement);
+        let kept_for = reserved.get(&worker).map(|head| &self.requirements.get(*head).resources);
+        eligible.contains(&worker)
+            && self.workers[&worker].has_room_for(requirement)
+            && kept_for.is_none_or(|kept| !kept.overlaps(&requirement.resources))
     }
 
     fn has_slot(&self, worker: &Worker) -> bool {

@@ -203,6 +203,11 @@ impl Resources {
         self.0.iter().map(|(name, amount)| (name.as_str(), *amount))
     }
 
+    /// Whether both ask for some of the same resource.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.iter().any(|(name, amount)| !amount.is_zero() && !other.get(name).is_zero())
+    }
+
     /// Whether `self` has at least what `needed` asks of every resource.
     pub fn covers(&self, needed: &Self) -> bool {
         needed.iter().all(|(name, amount)| self.get(name) >= amount)

@@ -105,10 +105,19 @@ impl Worker {
 
     /// Whether what a task needs is free, apart from threads.
     pub(super) fn has_room_for(&self, requirement: &Requirement) -> bool {
-        let free_suffices = requirement.resources.iter().all(|(name, amount)| {
-            amount.is_zero() || self.used.get(name).saturating_add(amount) <= self.profile.resources.get(name)
-        });
-        free_suffices && !(requirement.isolated && self.isolated > 0)
+        self.has_free(&requirement.resources) && !(requirement.isolated && self.isolated > 0)
+    }
+
+    pub(super) fn has_free(&self, resources: &Resources) -> bool {
+        self.lacks(resources).is_zero()
+    }
+
+    /// How much would have to become free, of all resources together.
+    pub(super) fn lacks(&self, resources: &Resources) -> Amount {
+        resources.iter().filter(|(_, amount)| !amount.is_zero()).fold(Amount::default(), |sum, (name, amount)| {
+            let wanted = self.used.get(name).saturating_add(amount);
+            sum.saturating_add(wanted.saturating_sub(self.profile.resources.get(name)))
+        })
     }
 
     pub(super) fn take_resources(&mut self, resources: &Resources) {
