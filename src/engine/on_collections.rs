@@ -126,9 +126,13 @@ impl Engine {
 
     pub(super) fn on_collection_changed(&mut self, id: CollectionId, requirements: Requirements) {
         let Some(collection) = self.collections.get_mut(&id) else { return self.ignore() };
-        collection.requirements = requirements;
+        let before = std::mem::replace(&mut collection.requirements, requirements.clone());
         self.changed.insert(id);
         self.apply_requirements(id);
+        let (retries, fifo_timeout_ms) = (before.retries, before.fifo_timeout_ms);
+        if before != (Requirements { retries, fifo_timeout_ms, ..requirements }) {
+            self.recall(id);
+        }
     }
 
     pub(super) fn on_collection_removed(&mut self, id: CollectionId) {

@@ -1,16 +1,16 @@
 //! Takes tasks back from workers that have not started them.
 //!
-//! Two reasons: another worker ran dry while this one has a backlog, or this one takes nothing any more. Either way the
-//! worker is asked first, since only it knows what it has started; once it has given the task up, the task is placed
+//! Three reasons: another worker ran dry while this one has a backlog, this one takes nothing any more, or priorities are
+//! different now and a worker does not change those it was told. In each case the worker is asked first, since only it knows what it has started; once it has given the task up, the task is placed
 //! like any other. A task that was started stays.
 //!
 //! The same question tells what became of a run that was given up: its answer comes after the worker has heard of both.
 
-use crate::dask::TaskKey;
-use crate::engine::task::TaskState;
+use crate::dask::{Priority, TaskKey};
+use crate::engine::task::{Run, Task, TaskState};
 use crate::engine::task_table::TaskId;
 use crate::engine::worker::Worker;
-use crate::engine::{Engine, Instruction, Millis, RunId, WorkerId};
+use crate::engine::{CollectionId, Engine, Instruction, Millis, RunId, WorkerId};
 
 /// How often to look again while a worker is dry and others have a backlog.
 const BALANCE_EVERY_MS: u64 = 1_000;
@@ -52,7 +52,7 @@ impl Engine {
         let victim = &self.workers[&victim_id];
         let Some(run) = task.run() else { return false };
         let requirement = self.requirements.get(run.requirement);
-        let may_move = !run.executing && !run.seceded && !task.actor && requirement.resources.is_empty() && !requirement.isolated;
+        let may_move = may_not_have_started(task, run) && requirement.resources.is_empty() && !requirement.isolated;
         if !may_move || victim.steals.contains_key(&run.run_id) || !self.requirements.eligible(task.requirement).contains(&thief)
         {
             return false;
@@ -73,10 +73,36 @@ impl Engine {
         for task_id in tasks {
             let task = &self.tasks[task_id];
             let Some(run) = task.run().copied() else { continue };
-            if !run.executing && !task.actor && !self.workers[&id].steals.contains_key(&run.run_id) {
+            if may_not_have_started(task, &run) && !self.workers[&id].steals.contains_key(&run.run_id) {
                 self.request_steal(id, task.key.clone(), run.run_id, None);
             }
         }
+    }
+
+    /// Asks for what was sent before priorities changed and may not have started: what belongs to the collection, since
+    /// workers order it as it was, and what is less urgent than something that waits.
+    pub(super) fn recall(&mut self, changed: CollectionId) {
+        let mut recalled = Vec::new();
+        for (worker_id, worker) in self.workers.iter().filter(|(_, worker)| has_backlog(worker)) {
+            let most_urgent = self.most_urgent_for(*worker_id);
+            for id in &worker.processing {
+                let task = &self.tasks[*id];
+                let Some(run) = task.run() else { continue };
+                let is_out_of_order =
+                    task.member_of.contains(&changed) || most_urgent.is_some_and(|urgent| urgent < task.priority);
+                if is_out_of_order && may_not_have_started(task, run) && !worker.steals.contains_key(&run.run_id) {
+                    recalled.push((*worker_id, task.key.clone(), run.run_id));
+                }
+            }
+        }
+        for (worker, key, run_id) in recalled {
+            self.request_steal(worker, key, run_id, None);
+        }
+    }
+
+    fn most_urgent_for(&self, worker: WorkerId) -> Option<Priority> {
+        let ids = self.requirements.ids().filter(|id| self.requirements.eligible(*id).contains(&worker));
+        ids.filter_map(|id| self.requirements.most_urgent(id)).map(|(priority, _)| priority).min()
     }
 
     pub(super) fn request_steal(&mut self, victim: WorkerId, key: TaskKey, run_id: RunId, thief: Option<WorkerId>) {
@@ -122,6 +148,10 @@ impl Engine {
             }
         }
     }
+}
+
+fn may_not_have_started(task: &Task, run: &Run) -> bool {
+    !run.executing && !run.seceded && !task.actor
 }
 
 /// Whether a worker has more runs than threads.
