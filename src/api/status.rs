@@ -90,6 +90,10 @@ pub struct PersistedCollectionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<PriorityStatus>,
 
+    /// Number of running workers that may take its tasks, by spec.workers and spec.resources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matching_workers: Option<i64>,
+
     /// Number of workers that hold or run something of this collection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker_count: Option<i64>,
@@ -180,6 +184,10 @@ pub struct PriorityStatus {
     pub user: f64,
     /// Among equal priorities the lower generation runs first; see spec.fifoTimeout.
     pub generation: i64,
+    /// The collection's position among those of the namespace that have tasks queued for a thread: 1 is served next.
+    /// Equal priority and generation share a position. Absent while none of its tasks is queued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<i64>,
 }
 
 /// A worker's share of the collection.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::dask::Priority;
 use crate::engine::task::{Blame, StateName, Task};
 use crate::engine::task_table::TaskId;
 use crate::engine::{Annotations, CollectionId, Engine, Requirements, TaskCounts, UnmatchedOverride, WorkerId};
@@ -12,6 +13,8 @@ use crate::engine::{Annotations, CollectionId, Engine, Requirements, TaskCounts,
 pub(super) struct Collection {
     pub(super) requirements: Requirements,
     pub(super) generation: u64,
+    /// Where it stands in the queue, while it has tasks there.
+    pub(super) standing: Option<Priority>,
     /// The tasks of its graph; they are remembered while it exists.
     pub(super) members: BTreeSet<TaskId>,
     pub(super) outputs: Vec<Output>,
@@ -54,6 +57,7 @@ impl Collection {
         Self {
             requirements,
             generation: 0,
+            standing: None,
             members: BTreeSet::new(),
             outputs: Vec::new(),
             annotated: BTreeMap::new(),

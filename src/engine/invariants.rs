@@ -7,7 +7,7 @@ use crate::engine::owner::Owner;
 use crate::engine::requirement_table::RequirementId;
 use crate::engine::task::{StateName, Task, TaskState};
 use crate::engine::task_table::TaskId;
-use crate::engine::{Engine, Requirements, Resources, WorkerId};
+use crate::engine::{CollectionId, Engine, Requirements, Resources, WorkerId};
 
 /// Up to this many tasks every stimulus is checked: a check looks at all of them.
 const CHECKED_ALWAYS_MAX: usize = 300;
@@ -95,6 +95,8 @@ impl Engine {
             }
         }
         assert_eq!(self.open, open, "all and only workers with a free slot are open");
+        let is_replicated = |(_, task): &(TaskId, &Task)| task.holders().len() > 1 && task.run_spec.is_some();
+        assert_eq!(self.replicated, self.tasks.iter().filter(is_replicated).map(|(id, _)| id).collect(), "replicated results");
     }
 
     fn check_requirements(&self) {
@@ -142,6 +144,8 @@ impl Engine {
                 assert!(self.tasks[*key].wanted_by.contains(&Owner::Collection(*id)), "outputs are wanted");
             }
         }
+        let standing = |(id, collection): (&CollectionId, &Collection)| collection.standing.map(|standing| (standing, *id));
+        assert_eq!(self.standings, self.collections.iter().filter_map(standing).collect(), "standings");
         for (id, task) in self.tasks.iter() {
             assert!(task.member_of.iter().all(|member| self.collections[member].members.contains(&id)), "{}", task.key);
         }

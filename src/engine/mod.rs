@@ -12,7 +12,7 @@
 //!               ▼
 //!             dispatch ─► placement                           ready tasks go to workers with room, the most urgent first
 //!               ▼
-//!             stealing                                        a worker that ran dry asks for another's backlog
+//!             stealing, reduction                             backlogs and replicas go where they are of use
 //!               ▼
 //! instructions, summaries                                     `invariants` are checked here, in tests and debug builds
 //! ```
@@ -38,9 +38,11 @@ mod owner;
 mod placement;
 mod prefix;
 mod progress;
+mod reduction;
 mod requirement_table;
 mod requirements;
 mod rules;
+mod standing;
 mod stealing;
 mod stimulus;
 mod story;
@@ -67,7 +69,7 @@ pub use view::WorkerView;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::dask::TaskKey;
+use crate::dask::{Priority, TaskKey};
 use collection::Collection;
 use generations::{Generations, Place};
 use prefix::PrefixTable;
@@ -145,6 +147,12 @@ pub struct Engine {
     runs: u64,
     /// When to look for work to steal again.
     balance_at: Option<Millis>,
+    /// All and only results with more than one holder, but for data that was scattered.
+    replicated: BTreeSet<TaskId>,
+    /// When to look for replicas that nobody needs.
+    reduce_at: Option<Millis>,
+    /// All and only collections with tasks in `Queued`, the next to be served first.
+    standings: BTreeSet<(Priority, CollectionId)>,
 
     /// Tasks that may have a step to take; empty between stimuli, as all that follow.
     unsettled: VecDeque<TaskId>,
@@ -179,6 +187,9 @@ impl Engine {
             places: BTreeMap::new(),
             runs: 0,
             balance_at: None,
+            replicated: BTreeSet::new(),
+            reduce_at: None,
+            standings: BTreeSet::new(),
             unsettled: VecDeque::new(),
             frees: BTreeMap::new(),
             given_up: Vec::new(),
@@ -203,8 +214,10 @@ impl Engine {
         self.send_frees();
         self.dispatch();
         self.balance();
+        self.reduce_replicas();
         // No step follows from an assignment, but it left neighbours to be looked at.
         self.settle();
+        self.update_standings();
         for collection in std::mem::take(&mut self.changed) {
             self.out.push(Instruction::CollectionChanged { collection });
         }
@@ -216,7 +229,7 @@ impl Engine {
 
     /// When to call `handle_stimulus` with `Stimulus::Timeout` if nothing else happens first.
     pub fn next_timeout(&self) -> Option<Millis> {
-        self.balance_at
+        self.balance_at.into_iter().chain(self.reduce_at).min()
     }
 
     fn take_in(&mut self, stimulus: Stimulus) {

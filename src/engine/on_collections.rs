@@ -151,7 +151,10 @@ impl Engine {
         for member in members {
             self.drop_member(member, id);
         }
-        self.collections.remove(&id);
+        if let Some(standing) = self.collections.remove(&id).and_then(|collection| collection.standing) {
+            self.standings.remove(&(standing, id));
+            self.changed.extend(self.standings.iter().map(|(_, other)| *other));
+        }
         self.settle();
         self.send_frees();
         self.changed.remove(&id);

@@ -10,6 +10,8 @@ pub struct Summary {
     pub retries: RetrySummary,
     pub user_priority: f64,
     pub generation: u64,
+    /// 1 for the collections that get the next free thread; none for one that waits for no thread.
+    pub position: Option<u64>,
     /// All bytes of output keys in memory, one replica each.
     pub nbytes: u64,
     pub outputs: Vec<OutputSummary>,

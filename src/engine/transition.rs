@@ -52,6 +52,9 @@ impl Engine {
         self.count(id, -1);
         let old = self.tasks[id].replace_state(to);
         drop(old);
+        if from_name == Memory || to_name == Memory {
+            self.index_replicated(id);
+        }
         self.count(id, 1);
         self.enter(id);
         self.tell_neighbours(id, from_name, to_name);
@@ -213,6 +216,7 @@ impl Engine {
         holders.push(worker);
         let nbytes = *nbytes;
         self.index_replica(id, worker, nbytes);
+        self.index_replicated(id);
     }
 
     /// A worker no longer holds a result. With the last replica the caller lets the task leave `Memory`.
@@ -221,6 +225,7 @@ impl Engine {
         holders.retain(|holder| *holder != worker);
         let nbytes = *nbytes;
         self.unindex_replica(id, worker, nbytes);
+        self.index_replicated(id);
     }
 
     /// A run gave its thread back: it no longer counts against the worker's slots.

@@ -57,6 +57,7 @@ impl Engine {
             },
             user_priority: collection.requirements.priority,
             generation: collection.generation,
+            position: self.position(id),
             nbytes: outputs.iter().map(|output| output.nbytes).sum(),
             outputs,
             workers: self.summarise_shares(collection),

@@ -122,6 +122,19 @@ def test_an_actor_is_lost_with_its_worker(mainstay, client):
         future.result()
 
 
+def test_a_replica_that_nobody_needs_is_dropped(mainstay, client):
+    mainstay.start_worker(name="first")
+    mainstay.start_worker(name="second")
+    client.wait_for_workers(2)
+    source = client.submit(bytes, 1_000_000, workers="first")
+    lengths = [client.submit(len, source, workers=name, pure=False) for name in ("first", "second")]
+    assert client.gather(lengths) == [1_000_000] * 2
+    await_condition(lambda: len(client.who_has([source])[source.key]) == 1, lambda: client.who_has([source]))
+    # The one that dropped it fetches it again.
+    more = [client.submit(len, source, workers=name, pure=False) for name in ("first", "second")]
+    assert client.gather(more) == [1_000_000] * 2
+
+
 def test_a_worker_that_is_told_to_end_leaves(mainstay, client):
     first = mainstay.start_worker(name="first")
     mainstay.start_worker(name="second")

@@ -124,6 +124,10 @@ pub(crate) fn show_workers(engine: &Engine, names: &Names) -> Vec<String> {
     engine.workers().map(show).collect()
 }
 
+fn position(summary: &Summary) -> String {
+    summary.position.map_or(String::new(), |position| format!(" position {position}"))
+}
+
 pub(crate) fn show_summary(engine: &Engine, collection: CollectionId) -> Vec<String> {
     let Some(summary) = engine.summary(collection) else { return vec!["no such collection".to_owned()] };
     let Summary { tasks, retries, user_priority, generation, nbytes, .. } = &summary;
@@ -144,7 +148,7 @@ pub(crate) fn show_summary(engine: &Engine, collection: CollectionId) -> Vec<Str
             "retries {} of {} used, {} exhausted, {} repeated for lost workers, {} outputs lost",
             retries.used, retries.limit, retries.exhausted, retries.worker_lost, summary.losses
         ),
-        format!("priority {user_priority} generation {generation}, {nbytes}B"),
+        format!("priority {user_priority} generation {generation}{}, {nbytes}B", position(&summary)),
         format!("workers {} of {} match", summary.workers_matching, summary.workers_running),
     ];
     for output in &summary.outputs {

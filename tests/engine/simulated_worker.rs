@@ -66,6 +66,7 @@ impl SimulatedWorker {
             Some(Instruction::FreeKeys { keys, .. }) => keys.iter().for_each(|key| self.free(key)),
             Some(Instruction::StealRequest { key, run_id, .. }) => self.give_back(key, run_id),
             Some(Instruction::RefreshWhoHas { who_has, .. }) => self.refresh(&who_has),
+            Some(Instruction::RemoveReplicas { keys, .. }) => keys.iter().for_each(|key| self.remove_replica(key)),
             Some(Instruction::AcquireReplicas { replicas, .. }) => {
                 self.acquiring.extend(replicas.into_iter().map(|(key, _, holders)| (key, holders)));
             }
@@ -117,6 +118,15 @@ impl SimulatedWorker {
         if let Some(Held::Memory { .. }) = self.keys.get(key) {
             self.keys.remove(key);
             self.outbox.push_back(Stimulus::ReleaseWorkerData { worker: self.id, key: key.clone() });
+        }
+    }
+
+    /// Drops a replica unless something here needs it.
+    fn remove_replica(&mut self, key: &TaskKey) {
+        if self.tasks().any(|task| task.dependencies.iter().any(|(input, ..)| input == key)) {
+            self.outbox.push_back(Stimulus::AddKeys { worker: self.id, keys: vec![key.clone()] });
+        } else {
+            self.lose(key);
         }
     }
 

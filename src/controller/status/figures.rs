@@ -27,6 +27,7 @@ pub(super) fn fill(status: &mut PersistedCollectionStatus, report: Option<&Repor
         tasks,
         retries,
         priority,
+        matching_workers,
         worker_count,
         workers,
         nbytes,
@@ -39,10 +40,17 @@ pub(super) fn fill(status: &mut PersistedCollectionStatus, report: Option<&Repor
     *tasks = summary.map(|summary| count(summary.tasks));
     if let Some(summary) = summary {
         *retries = Some(show_retries(&summary.retries));
-        *priority = Some(PriorityStatus { user: summary.user_priority, generation: whole(summary.generation) });
+        *priority = Some(PriorityStatus {
+            user: summary.user_priority,
+            generation: whole(summary.generation),
+            position: summary.position.map(whole),
+        });
     } else if !goes_on {
         (*retries, *priority) = (None, None);
+    } else if let Some(priority) = priority {
+        priority.position = None;
     }
+    *matching_workers = summary.map(|summary| whole(summary.workers_matching as u64));
     *worker_count = summary.map(|summary| whole(summary.workers_total as u64));
     *workers = summary.map(|summary| summary.workers.iter().take(WORKERS_MAX).map(show_worker).collect()).unwrap_or_default();
     *nbytes = summary.map(|summary| whole(summary.nbytes));

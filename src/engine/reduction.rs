@@ -1,0 +1,71 @@
+//! Drops replicas that nobody needs.
+//!
+//! Workers keep what they fetched for a task. Once the tasks that read it are done, one replica is enough; the others
+//! only take memory. As the stock scheduler does (distributed 2026.8.0, active_memory_manager.py: `ReduceReplicas`), but
+//! data that a Client scattered is left where the Client put it.
+
+use std::collections::BTreeMap;
+
+use crate::engine::task_table::TaskId;
+use crate::engine::{Engine, Instruction, Millis, WorkerId, WorkerStatus};
+
+/// How often to look.
+const REDUCE_EVERY_MS: u64 = 2_000;
+
+impl Engine {
+    /// Has workers drop what is elsewhere as well and not needed there, when it is time.
+    pub(super) fn reduce_replicas(&mut self) {
+        let is_due = self.reduce_at.is_some_and(|at| at <= self.now);
+        if is_due {
+            let mut removed: BTreeMap<WorkerId, Vec<_>> = BTreeMap::new();
+            for id in self.replicated.iter().copied().collect::<Vec<_>>() {
+                for worker in self.superfluous_holders(id) {
+                    self.drop_replica(id, worker);
+                    removed.entry(worker).or_default().push(self.tasks[id].key.clone());
+                }
+            }
+            for (worker, keys) in removed {
+                // It says so with an `add-keys` should it need one of them after all.
+                self.out.push(Instruction::RemoveReplicas { worker, keys });
+            }
+        }
+        if self.replicated.is_empty() {
+            self.reduce_at = None;
+        } else if is_due || self.reduce_at.is_none() {
+            self.reduce_at = Some(Millis(self.now.0 + REDUCE_EVERY_MS));
+        }
+    }
+
+    /// The workers that may drop a result, the fullest first. As many replicas stay as there are tasks that will read it.
+    fn superfluous_holders(&self, id: TaskId) -> Vec<WorkerId> {
+        let task = &self.tasks[id];
+        // Those that are closing will not be there for long.
+        let lasts = |worker: &&WorkerId| matches!(self.workers[*worker].status, WorkerStatus::Running | WorkerStatus::Paused);
+        let lasting = task.holders().iter().filter(lasts).count();
+        let superfluous = lasting.saturating_sub((task.waiters as usize).max(1));
+        if superfluous == 0 || task.actor {
+            return Vec::new();
+        }
+        let is_read = |worker: &&WorkerId| {
+            self.workers[*worker].processing.iter().any(|reader| self.tasks[*reader].dependencies.contains(&id))
+        };
+        let mut holders: Vec<WorkerId> =
+            task.holders().iter().filter(|worker| lasts(worker) && !is_read(worker)).copied().collect();
+        holders.sort_by_key(|worker| {
+            let is_paused = self.workers[worker].status == WorkerStatus::Paused;
+            std::cmp::Reverse((is_paused, self.workers[worker].nbytes, self.tie_break(*worker)))
+        });
+        holders.truncate(superfluous);
+        holders
+    }
+
+    /// Keeps the index of replicated results, when holders of one changed.
+    pub(super) fn index_replicated(&mut self, id: TaskId) {
+        let task = &self.tasks[id];
+        if task.holders().len() > 1 && task.run_spec.is_some() {
+            self.replicated.insert(id);
+        } else {
+            self.replicated.remove(&id);
+        }
+    }
+}
