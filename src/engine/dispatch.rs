@@ -8,6 +8,7 @@
 //! A task that finds no worker with enough of a resource has one kept free for it: otherwise a stream of less urgent tasks
 //! that take less would get each amount that becomes free, and it would wait for ever.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dask::Priority;
@@ -20,6 +21,8 @@ use crate::engine::{ComputeTask, Engine, Instruction, RunId, WorkerId};
 
 /// How many of the least loaded workers are compared for a task.
 const CANDIDATES_MAX: usize = 20;
+/// A result of more tasks than this is made of what comes from everywhere.
+const FAMILY_MAX: usize = 32;
 /// What fetching costs however little it is: a worker that holds the inputs is better than one that does not.
 const TRANSFER_LATENCY_US: u64 = 2_000;
 /// Longer estimates are as good as this one; sums of a million of them do not overflow.
@@ -88,6 +91,7 @@ impl Engine {
         }
         let local = self.local_data(id);
         let total = Inputs::of(self.tasks[id].dependencies.iter().map(|dependency| &self.tasks[*dependency]));
+        let siblings = if self.fills_all_threads(id) { self.siblings(id) } else { BTreeMap::new() };
         let holders = local.keys().copied().filter(|worker| self.fits(id, *worker, reserved));
         let open =
             self.open.iter().map(|(_, _, worker)| *worker).filter(|worker| self.fits(id, *worker, reserved)).take(CANDIDATES_MAX);
@@ -100,9 +104,36 @@ impl Engine {
             let candidate =
                 Candidate { has_slot: self.has_slot(worker), wait_us: worker.wait_us(), transfer_us: self.transfer_us(missing) };
             let cost = self.config.placement.cost(&candidate)?;
-            Some((cost, worker.load(), worker.nbytes, self.tie_break(worker_id), worker_id))
+            let related = if worker.in_flight() < worker.profile.nthreads { siblings.get(&worker_id).copied() } else { None };
+            let most_siblings = Reverse(related.unwrap_or_default());
+            Some((cost, most_siblings, worker.load(), worker.nbytes, self.tie_break(worker_id), worker_id))
         });
         ranked.min().map(|(.., worker)| worker)
+    }
+
+    /// Whether the queue of a task has work for every free thread, so that it matters which worker gets which task, but
+    /// nobody goes without.
+    fn fills_all_threads(&self, id: TaskId) -> bool {
+        let open = self.open.iter().take(CANDIDATES_MAX).map(|(_, _, worker)| &self.workers[worker]);
+        let free_threads: u32 = open.map(|worker| worker.profile.nthreads.saturating_sub(worker.in_flight())).sum();
+        self.requirements.ready(self.tasks[id].requirement).len() >= free_threads as usize
+    }
+
+    /// How many tasks that go into the same result as this one each worker runs or holds. Only for a task that reads
+    /// nothing: others go where their inputs are.
+    fn siblings(&self, id: TaskId) -> BTreeMap<WorkerId, usize> {
+        let mut siblings: BTreeMap<WorkerId, usize> = BTreeMap::new();
+        let task = &self.tasks[id];
+        let reader = task.dependents.first().map(|reader| &self.tasks[*reader].dependencies);
+        let Some(family) = reader.filter(|family| task.dependencies.is_empty() && family.len() <= FAMILY_MAX) else {
+            return siblings;
+        };
+        for sibling in family.iter().map(|sibling| &self.tasks[*sibling]) {
+            for worker in sibling.run().map(|run| run.worker).iter().chain(sibling.holders()) {
+                *siblings.entry(*worker).or_default() += 1;
+            }
+        }
+        siblings
     }
 
     /// Actors stay for good, so they are spread, and wait for no slot.
