@@ -36,6 +36,8 @@ pub(crate) struct Accepted {
     pub(crate) outputs: Vec<BuiltOutput>,
     /// The manifest's names of inline tasks.
     pub(crate) names: BTreeMap<TaskKey, Arc<str>>,
+    /// How many outputs had been lost when it took the place of another graph of this revision.
+    pub(crate) remade_at: Option<u64>,
 }
 
 /// What to do about a collection.
@@ -162,8 +164,11 @@ impl Collection {
             outputs: Vec::new(),
             refusal: None,
             missing_input: self.missing_input.clone(),
+            is_remade: false,
         };
         let Some(accepted) = &self.accepted else { return report };
+        report.is_remade =
+            accepted.remade_at.is_some() && accepted.remade_at == report.summary.as_ref().map(|summary| summary.losses);
         report.outputs = accepted
             .outputs
             .iter()

@@ -50,6 +50,8 @@ pub struct Report {
     pub refusal: Option<Refusal>,
     /// An input that has gone since the graph was made of it: without it the graph stays, and cannot be made again.
     pub missing_input: Option<MissingInput>,
+    /// The graph of this revision was made anew, of other inputs, and no output was lost since.
+    pub is_remade: bool,
 }
 
 impl Report {

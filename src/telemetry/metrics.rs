@@ -134,6 +134,7 @@ mod tests {
             outputs: Vec::new(),
             refusal: None,
             missing_input: None,
+            is_remade: false,
         };
         let report = Arc::new(report);
         let registry =

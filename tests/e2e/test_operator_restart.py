@@ -20,6 +20,10 @@ flaky = delayed(load)(dask_key_name="flaky")
 """
 
 
+def reads(name):
+    return {name: {"persistedCollection": name, "output": name}}
+
+
 def endpoint(story):
     """Where the Service of the namespace's scheduler leads."""
     slice_ = story.kubectl.find("endpointslice", "mainstay-scheduler")
@@ -33,12 +37,16 @@ def test_collections_come_back_after_the_operator(with_temp_namespace, operator)
         collection("squares", SQUARES, ["squares"], parameters={"count": 100}),
         collection("gone", SQUARES, ["squares"], parameters={"count": 50}),
         collection("broken", "x = (", ["x"]),
+        # A chain, the last first.
+        collection("total", "total = doubled.sum()\n", ["total"], inputs=reads("doubled")),
+        collection("doubled", "doubled = squares * 2\n", ["doubled"], inputs=reads("squares")),
     )
     pods = story.await_pods("workers", 2)
     story.apply(collection("flaky", FLAKY, ["flaky"], retries=5, workers={"names": [pods[0]]}))
     before = story.await_ready("flaky")
     story.await_ready("squares")
     story.await_ready("gone")
+    story.await_ready("total")
     story.await_reason("broken", "SyntaxError")
     old = endpoint(story)
     assert old == operator.kubectl.json("get", "pod", operator.pod())["status"]["podIP"]
@@ -60,6 +68,9 @@ def test_collections_come_back_after_the_operator(with_temp_namespace, operator)
     story.await_ready("squares")
     total = "answer = int(client.get_dataset('squares').sum().compute())"
     assert story.run_client(total) == sum(number**2 for number in range(100))
+    await_condition("the chain to be built", lambda: "total" in story.run_client("answer = list(client.list_datasets())"))
+    assert story.run_client("answer = int(client.get_dataset('total').compute())") == 2 * sum(n**2 for n in range(100))
+    assert story.await_ready("total")["observedGeneration"] == 1
     # What was counted before goes on, and so does the order.
     status = await_condition(
         "the flaky one once more",

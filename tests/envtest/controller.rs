@@ -64,6 +64,7 @@ impl Running {
             outputs: vec![OutputInfo { name: "x".to_owned(), type_name: "int".to_owned(), keys: 1 }],
             refusal: None,
             missing_input: None,
+            is_remade: false,
         };
         self.stand_in.publish(&uid, report);
         self.reports.send(uid).unwrap();

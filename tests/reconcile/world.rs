@@ -102,7 +102,16 @@ fn revision_of(spec: &Value) -> String {
 /// The server's word on the good spec, at some stage.
 pub(crate) fn report(generation: i64, stage: Stage, summary: Option<Summary>) -> Report {
     let outputs = vec![OutputInfo { name: "daily".to_owned(), type_name: "DataFrame".to_owned(), keys: 4 }];
-    Report { generation, revision: revision_of(&good_spec()), stage, summary, outputs, refusal: None, missing_input: None }
+    Report {
+        generation,
+        revision: revision_of(&good_spec()),
+        stage,
+        summary,
+        outputs,
+        refusal: None,
+        missing_input: None,
+        is_remade: false,
+    }
 }
 
 pub(crate) fn running(done: u64) -> Report {

@@ -227,6 +227,8 @@ fn judge_summary(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, 
     let workers = workers::judge(summary, view);
     let unfinished = tasks.waiting + tasks.no_worker + tasks.queued + tasks.processing;
     let outputs = summary.outputs.len();
+    // What another graph has not made yet was not lost.
+    let is_degraded = was_persisted(previous, view.generation) && !report.is_remade;
     let is_persisted = outputs > 0 && summary.outputs.iter().all(|output| output.in_memory == output.keys);
     let (phase, course, ready) = if is_persisted {
         let what = if outputs == 1 { "the output is".to_owned() } else { format!("all {outputs} outputs are") };
@@ -238,12 +240,12 @@ fn judge_summary(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, 
         (phase, course, Judgement::no(reasons::TASKS_FAILED, failure_message(summary, view.is_confidential)))
     } else if tasks.no_worker > 0 && workers.status == Status::False {
         let phase = match tasks.processing + tasks.queued {
-            _ if was_persisted(previous, view.generation) => Phase::Degraded,
+            _ if is_degraded => Phase::Degraded,
             0 => Phase::Pending,
             _ => Phase::Running,
         };
         (phase, Course::Working, Judgement::no(workers.reason, workers.message.clone()))
-    } else if was_persisted(previous, view.generation) {
+    } else if is_degraded {
         let message = format!("lost outputs are computed again: {unfinished} tasks to go");
         (Phase::Degraded, Course::Working, Judgement::no(reasons::RECOMPUTING, message))
     } else {

@@ -28,7 +28,16 @@ fn view<'a>(generation: i64, report: &'a Report) -> View<'a> {
 
 fn report(stage: Stage, summary: Option<Summary>) -> Report {
     let outputs = vec![OutputInfo { name: "daily".to_owned(), type_name: "DataFrame".to_owned(), keys: 4 }];
-    Report { generation: 1, revision: "r".to_owned(), stage, summary, outputs, refusal: None, missing_input: None }
+    Report {
+        generation: 1,
+        revision: "r".to_owned(),
+        stage,
+        summary,
+        outputs,
+        refusal: None,
+        missing_input: None,
+        is_remade: false,
+    }
 }
 
 fn summary(in_memory: u64, tasks: TaskCounts) -> Summary {
@@ -151,6 +160,15 @@ fn a_new_revision_that_runs_is_not_degraded() {
     let status = compute(None, &view(1, &persisted()), at(1));
     let status = compute(Some(&status), &view(2, &running()), at(2));
     assert_eq!((status.phase, status.observed_generation), (Some(Phase::Running), Some(2)));
+}
+
+#[test]
+fn a_graph_that_follows_its_inputs_is_not_degraded() {
+    let status = compute(None, &view(1, &persisted()), at(1));
+    let remade = Report { is_remade: true, ..running() };
+    let status = compute(Some(&status), &view(1, &remade), at(2));
+    assert_eq!(status.phase, Some(Phase::Running));
+    assert_eq!(conditions_of(&status)[0], "Ready=False/Running");
 }
 
 #[test]
