@@ -28,8 +28,9 @@ use crate::wire::value::Value;
 /// Makes modules of the files, and gives `serve`.
 const LOADER: &str = include_str!("builder/load.py");
 /// Each after those that it imports.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("errors", include_str!("builder/errors.py")),
+    ("annotations", include_str!("builder/annotations.py")),
     ("run_specs", include_str!("builder/run_specs.py")),
     ("shuffles", include_str!("builder/shuffles.py")),
     ("document", include_str!("builder/document.py")),

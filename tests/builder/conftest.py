@@ -17,7 +17,7 @@ from distributed.protocol.pickle import loads
 
 FOLDER = pathlib.Path(__file__).parents[2] / "src/server/builder"
 # Each after those that it imports, as in src/server/builder.rs.
-FILES = ["errors", "run_specs", "shuffles", "document", "graph", "tasks", "sources", "serve"]
+FILES = ["errors", "annotations", "run_specs", "shuffles", "document", "graph", "tasks", "sources", "serve"]
 
 BOOTSTRAP = "(lambda names: (exec(loader, names), names['load'](package, files))[1])({})"
 

@@ -252,6 +252,50 @@ plain = da.zeros(2)
     assert len(table) == 3
 
 
+def test_annotations_may_be_functions_of_the_key_and_of_any_kind_of_number(builder):
+    document = builder.python(
+        """
+import dask, dask.array as da, dask.bag as db, fractions, numpy as np
+with dask.annotate(priority=lambda key: key[1] / 2, workers=lambda key: {f"w-{key[1]}"}):
+    x = da.ones(2, chunks=1).map_blocks(lambda block: block + 1)
+with dask.annotate(priority=np.float32(0.5), retries=np.int64(2), resources={"GPU": np.float64(0.5)}):
+    y = dask.delayed(sum)([1, 2])
+with dask.annotate(retries=lambda key: 3, priority=fractions.Fraction(1, 4)):
+    z = db.from_sequence([1, 2], npartitions=2).map(str)
+""",
+        *("x", "y", "z"),
+    )
+    assert sorted(document["annotations"], key=str) == [
+        {"priority": 0.0, "workers": ("w-0",)},
+        {"priority": 0.5, "retries": 2, "resources": {"GPU": 0.5}},
+        {"priority": 0.5, "workers": ("w-1",)},
+        {"retries": 3, "priority": 0.25},
+    ]
+
+
+def test_arrays_are_optimised_with_their_annotations(builder):
+    """As far as that loses none: Dask's own optimisation drops them, or mixes those of neighbours."""
+    source = """
+import dask, dask.array as da
+x = da.ones(4, chunks=2) + 1
+with dask.annotate(resources={"GPU": 1}):
+    y = (x * 2 + 1) * 3
+with dask.annotate(workers=["alice"]):
+    z = y - 1
+total = z.sum()
+"""
+    document = builder.python(source, "total")
+    table = document["annotations"]
+    found = {}
+    for key, task in zip(document["keys"], document["tasks"]):
+        found.setdefault(dask.utils.key_split(key), []).append(table[task[4]] if task[4] is not None else None)
+    assert builder.read(document) == {"total": 56}
+    assert found["mul"] == [{"resources": {"GPU": 1}}] * 2
+    assert found["sub"] == [{"workers": ("alice",)}] * 2
+    assert found["sum-aggregate"] == [None]
+    assert len(document["tasks"]) < len(builder.python(source, "total", optimize_graph=False)["tasks"])
+
+
 def test_only_what_the_outputs_need_is_kept(builder):
     document = builder.python(
         "import dask.array as da\nx = da.ones(100, chunks=1)\ny = x[:3]\nunused = x.sum()", "y", optimize_graph=False

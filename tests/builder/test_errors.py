@@ -96,12 +96,64 @@ def test_an_option_that_nothing_takes(builder):
     source = "import dask.array as da\nx = da.ones(2)"
     found = error(builder, source, optimize_options={"fuse_harder": True})
     assert found["kind"] == "BadOption"
-    assert found["message"] == "no optimisation of these collections takes the option `fuse_harder`"
+    assert found["message"] == "no optimisation takes the option `fuse_harder`: these collections take none"
+
+
+@pytest.mark.parametrize(
+    "line, options, optimize, message",
+    [
+        ("x = bag", {"fuse_key": ["a"]}, True, "`fuse_key` (did you mean `fuse_keys`?): these collections take fuse_keys"),
+        ("x = frame", {"fuse": True, "fuse_keys": []}, True, "takes the option `fuse_keys`"),
+        ("x = frame", {"fuse": "no"}, True, "the option `fuse` is 'no': it has to be true or false"),
+        ("x = frame", {"fuse": True}, False, "takes the option `fuse`: optimizeGraph is false"),
+        ("x = 5", {"fuse": True}, True, "takes the option `fuse`"),
+    ],
+)
+def test_options_that_would_do_nothing(builder, line, options, optimize, message):
+    source = f"""
+import dask.bag as db, dask.dataframe as dd, pandas as pd
+bag = db.from_sequence([1, 2], npartitions=2)
+frame = dd.from_pandas(pd.DataFrame({{"a": [1, 2]}}), npartitions=2)
+{line}
+"""
+    found = error(builder, source, optimize_options=options, optimize_graph=optimize)
+    assert found["kind"] == "BadOption" and message in found["message"]
+
+
+@pytest.mark.parametrize(
+    "annotation, message",
+    [
+        ("retries=-1", "the annotation `retries` of `sum-x` is -1: it has to be a whole number from 0"),
+        ("retries=1.5", "`retries` of `sum-x` is 1.5: it has to be a whole number from 0"),
+        ("retries=lambda key: 'two'", "`retries` of `sum-x` is 'two': it has to be a whole number from 0"),
+        ("priority=float('nan')", "`priority` of `sum-x` is nan: it has to be a finite number"),
+        ("priority=lambda key: float('inf')", "`priority` of `sum-x` is inf: it has to be a finite number"),
+        ("workers=lambda key: [None]", "`workers` of `sum-x` is [None]: it has to be a list of names or addresses of workers"),
+        ("resources={'GPU': 'one'}", "`resources` of `sum-x` is {'GPU': 'one'}: it has to be a dict of amounts by name"),
+        ("resources={'GPU': -1}", "`resources` of `sum-x` is {'GPU': -1}: it has to be a dict of amounts by name"),
+        ("resources=lambda key: 'GPU=1'", "`resources` of `sum-x` is 'GPU=1': it has to be a dict of amounts by name"),
+        ("allow_other_workers=lambda key: 'no'", "`allow_other_workers` of `sum-x` is 'no': it has to be True or False"),
+        ("executor=5", "`executor` of `sum-x` is 5: it has to be the name of an executor"),
+        ("priority=lambda key: key[99]", "`priority` cannot be had for `sum-x`: IndexError: string index out of range"),
+        ("executor=object()", "the annotations of `sum-x` are not plain data: object is not plain data"),
+    ],
+)
+def test_an_annotation_that_cannot_be_names_the_key(builder, annotation, message):
+    source = f"import dask\nwith dask.annotate({annotation}):\n    x = dask.delayed(sum)([1], dask_key_name='sum-x')"
+    found = error(builder, source)
+    assert found["kind"] == "BadOption" and message in found["message"]
+
+
+def test_an_annotation_that_dask_refuses_shows_the_line(builder):
+    found = error(builder, "import dask\nwith dask.annotate(resources='GPU'):\n    x = dask.delayed(sum)([1])")
+    assert (found["kind"], found["line"]) == ("Raised", 2) and "must be a dict" in found["message"]
 
 
 def test_an_actor_that_is_no_task(builder):
     found = error(builder, "import dask\nx = dask.delayed(sum)([1])", actors={"tasks": {"model": True}})
-    assert found["kind"] == "UnknownReference" and "`model`" in found["message"]
+    assert found["message"] == "`actors` names `model`, which is no collection and no task"
+    found = error(builder, "import dask\nmodel = dask.delayed(sum)([1])", "model", actors={"tasks": {"modle": True}})
+    assert found["kind"] == "UnknownReference" and found["message"].endswith("no task (did you mean `model`?)")
 
 
 def test_graphs_beyond_the_limits(builder):

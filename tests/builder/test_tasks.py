@@ -80,14 +80,20 @@ def test_requirements_of_single_tasks(builder):
         "retries": 5,
         "priority": 1.5,
         "resources": {"GPU": 1},
-        "workers": ["w-0"],
+        "workers": {"match_labels": {"disk": "nvme"}, "match_expressions": [], "names": ["w-0"]},
         "allowOtherWorkers": True,
     }
     document = build(builder, task, ADD)
     by_name = {task[6]: task for task in document["tasks"]}
     assert by_name["sum"][4] is None
     assert document["annotations"] == (
-        {"retries": 5, "priority": 1.5, "workers": ("w-0",), "resources": {"GPU": 1}, "allow_other_workers": True},
+        {
+            "retries": 5,
+            "priority": 1.5,
+            "workers": {"match_labels": {"disk": "nvme"}, "match_expressions": (), "names": ("w-0",)},
+            "resources": {"GPU": 1},
+            "allow_other_workers": True,
+        },
     )
 
 
@@ -167,6 +173,8 @@ def test_what_a_task_raises_is_its_own(builder):
         ([LOAD], {"collections": ["load-1"]}, "NameNotDefined", "which is no task (did you mean `load-0`?)"),
         ([LOAD | {"args": [{"input": "x"}]}], {}, "UnknownReference", "`x` is no input"),
         ([LOAD], {"actors": {"tasks": {"model": True}}}, "UnknownReference", "`model`"),
+        ([LOAD], {"actors": {"tasks": {"laod-0": True}}}, "UnknownReference", "no task (did you mean `load-0`?)"),
+        ([LOAD], {"optimize_options": {"fuse": True}}, "BadOption", "`fuse`: inline tasks are not optimised"),
     ],
 )
 def test_tasks_that_make_no_graph(builder, tasks, request_fields, kind, message):

@@ -3,16 +3,13 @@
 import time
 
 import dask
-import msgpack
 from dask._task_spec import DataNode, convert_legacy_graph
 from distributed.protocol import serialize
 
+from .annotations import AnnotationTable
 from .errors import Refused, describe_error
 from .run_specs import pickle_task
 from .shuffles import TaskShuffles
-
-# What of `dask.annotate` says how a task is to be run.
-ANNOTATIONS = ("retries", "priority", "workers", "allow_other_workers", "resources", "executor")
 
 
 def document(graph, clock, limits):
@@ -30,7 +27,7 @@ def document(graph, clock, limits):
     keys = sorted(nodes, key=lambda key: order.get(key, 0))
     clock.phase("order")
     index = {key: position for position, key in enumerate(keys)}
-    annotations, tasks, nbytes = {}, [], 0
+    annotations, tasks, nbytes = AnnotationTable(), [], 0
     by_value = {}
     for key in keys:
         node = nodes[key]
@@ -43,7 +40,7 @@ def document(graph, clock, limits):
         if nbytes > limit_bytes:
             raise Refused("TooLarge", f"the graph takes more than {limit_bytes} bytes: load data in tasks, not before")
         dependencies = sorted(index.setdefault(needed, len(index)) for needed in node.dependencies)
-        annotation = annotation_of(key, graph.annotations.get(key), annotations)
+        annotation = annotations.index(key, graph.annotations.get(key))
         actor, name = key in graph.actors, graph.names.get(key)
         tasks.append([dependencies, order.get(key, 0), bool(node.data_producer), actor, annotation, run_spec, name])
     outputs = []
@@ -64,7 +61,7 @@ def document(graph, clock, limits):
     return {
         "keys": list(index),
         "tasks": tasks,
-        "annotations": [value for value, _ in annotations.values()],
+        "annotations": annotations.values,
         "outputs": outputs,
         "statistics": clock.phases,
     }
@@ -98,28 +95,6 @@ def order_of(nodes):
         if "Cycle" in str(error):
             raise Refused("Cycle", str(error)) from None
         raise
-
-
-def annotation_of(key, annotation, table):
-    """The index of an annotation in the table of different ones."""
-    if not annotation:
-        return None
-    if isinstance(annotation.get("workers"), str):
-        annotation = {**annotation, "workers": [annotation["workers"]]}
-    try:
-        packed = msgpack.packb(annotation, default=plain)
-    except TypeError as error:
-        raise Refused("BadOption", f"the annotations of `{key}` are not plain data: {error}") from error
-    return table.setdefault(packed, (annotation, len(table)))[1]
-
-
-def plain(value):
-    """What msgpack does not know but keys and annotations may hold: numbers of NumPy, sets."""
-    if hasattr(value, "item"):
-        return value.item()
-    if isinstance(value, (set, frozenset)):
-        return sorted(value)
-    raise TypeError(f"{type(value).__name__} is not plain data")
 
 
 class Clock:

@@ -7,9 +7,8 @@ from dask._task_spec import DataNode
 from dask.base import collections_to_expr, tokenize, unpack_collections
 from dask.core import flatten
 
-from .document import ANNOTATIONS
-from .errors import Refused, describe_type
-
+from .annotations import ANNOTATIONS, value_for
+from .errors import Refused, close_to, describe_type
 
 class Graph:
     """Tasks by key, with what is to be kept of them."""
@@ -51,6 +50,8 @@ class Graph:
         for part in collections:
             expression = collections_to_expr([part], optimize).operands[0]
             (legacy if isinstance(expression, HLGExpr) else expressions)[id(part)] = part
+        if not optimize:
+            refuse_options(options, "optimizeGraph is false")
         unused = set(options)
         rebuilt = {}
         if expressions:
@@ -62,16 +63,19 @@ class Graph:
             group = next((members for other, members in groups if other == optimizer), None)
             group.append(part) if group else groups.append((optimizer, [part]))
         for optimizer, members in groups:
-            taken = {name: options[name] for name in options if optimizer and name in named_options(optimizer)}
+            taken = {name: keys_in(options[name]) for name in options if optimizer and name in named_options(optimizer)}
             unused -= set(taken)
             rebuilt |= self.add_legacy(members, optimizer, taken)
         if unused:
-            names = ", ".join(f"`{name}`" for name in sorted(unused))
-            raise Refused("BadOption", f"no optimisation of these collections takes the option {names}")
+            known = {"fuse"} if expressions else set()
+            known |= {name for optimizer, _ in groups if optimizer for name in named_options(optimizer)}
+            refuse_options(unused, f"these collections take {', '.join(sorted(known)) or 'none'}", known)
         return rebuilt
 
     def add_expressions(self, collections, fuse):
         """Collections made of expressions, such as dataframes."""
+        if not isinstance(fuse, bool):
+            raise Refused("BadOption", f"the option `fuse` is {fuse!r}: it has to be true or false")
         from dask._collections import new_collection
         from dask._expr import CompositeExpr
         from dask.base import _rebuild_composite_collection
@@ -112,16 +116,12 @@ class Graph:
             graphs.append(graph)
         graph = HighLevelGraph.merge(*graphs)
         keys = [part.__dask_keys__() for part in collections]
-        annotated = any(layer.annotations for layer in graph.layers.values())
+        annotated = [layer.annotations for layer in graph.layers.values() if layer.annotations]
         if optimizer is not None:
-            optimized = optimizer(graph, keys, **options)
-            if annotated and not isinstance(optimized, HighLevelGraph):
-                # Fusing single tasks would lose the annotations, which may be requirements.
-                optimized = graph.cull(set(flatten(keys)))
-            graph = optimized
+            graph = optimize_annotated(graph, keys, optimizer, options) if annotated else optimizer(graph, keys, **options)
         for layer in graph.layers.values() if annotated else ():
             for name, value in (layer.annotations or {}).items():
-                self.annotate(name, {key: value(key) if callable(value) else value for key in layer})
+                self.annotate(name, {key: value_for(name, value, key) for key in layer})
         self.raw.update(graph)
         rebuilt = {}
         for part in collections:
@@ -140,7 +140,8 @@ class Graph:
         self.outputs.append((name, describe_type(value), rebuilt, list(dict.fromkeys(keys))))
 
     def annotate(self, name, by_key):
-        if name in ANNOTATIONS:
+        name = ANNOTATIONS.get(name)
+        if name:
             for key, value in by_key.items():
                 if value is not None:
                     self.annotations.setdefault(key, {})[name] = value
@@ -155,8 +156,40 @@ class Graph:
             keys |= {key for key in self.raw if name in (key, str(key), self.names.get(key))}
             keys = keys or {key for key in self.raw if dask.utils.key_split(key) == name}
             if not keys:
-                raise Refused("UnknownReference", f"`actors` names `{name}`, which is no collection and no task")
+                known = {output[0] for output in self.outputs} | set(self.names.values())
+                known |= {dask.utils.key_split(key) for key in self.raw} if not self.names else set()
+                hint = close_to(name, known)
+                raise Refused("UnknownReference", f"`actors` names `{name}`, which is no collection and no task{hint}")
             self.actors = self.actors | keys if chosen else self.actors - keys
+
+
+def optimize_annotated(graph, keys, optimizer, options):
+    """Optimises as far as no annotation is lost: they may be requirements.
+
+    Fusing single tasks would lose them, and fusing layers of different ones would ask for the requirements of both
+    together. Layers of the same are fused; but Dask fails to compare functions of the key.
+    """
+    from dask.highlevelgraph import HighLevelGraph
+
+    values = [value for layer in graph.layers.values() for value in (layer.annotations or {}).values()]
+    if not any(map(callable, values)):
+        with dask.config.set({"optimization.fuse.active": False, "optimization.annotations.fuse": False}):
+            optimized = optimizer(graph, keys, **options)
+        if isinstance(optimized, HighLevelGraph):
+            return optimized
+    return graph.cull(set(flatten(keys)))
+
+
+def keys_in(value):
+    """The value of an option, in which a list stands for a key that is a tuple: JSON has no tuples."""
+    return [tuple(item) if isinstance(item, list) else item for item in value] if isinstance(value, list) else value
+
+
+def refuse_options(options, why, known=()):
+    """Refuses options that would do nothing."""
+    if options:
+        names = ", ".join(f"`{name}`{close_to(name, known)}" for name in sorted(options))
+        raise Refused("BadOption", f"no optimisation takes the option {names}: {why}")
 
 
 def named_options(optimizer):

@@ -18,7 +18,8 @@ The request of `build` is a msgpack map:
     label               a text unique to the object, which makes the keys of inline tasks unique (kind tasks)
     source              the text (kind python)
     callable, args, kwargs                          (kind entrypoint)
-    tasks               [{key, call, args, kwargs, retries, priority, resources, workers, allowOtherWorkers, actor}]
+    tasks               [{key, call, args, kwargs, retries, priority, resources, workers, allowOtherWorkers, actor}];
+                        workers is a selector, which goes into the document as it is
     parameters          `params` in the source
     inputs              {variable: [header, frames]}, another collection's output as this one's document had it
     collections         the names to persist
@@ -51,9 +52,10 @@ from distributed import Client, Future, wait
 from distributed.protocol.serialize import merge_and_deserialize
 from distributed.worker import _worker_cvar
 
-from .document import Clock, document, plain
+from .annotations import plain, value_for
+from .document import Clock, document
 from .errors import Refused, describe, describe_error
-from .graph import Graph
+from .graph import Graph, refuse_options
 from .run_specs import import_packages_of
 from .sources import call_entrypoint, run_source
 from .tasks import graph_of_tasks
@@ -107,6 +109,7 @@ def build(request):
     inputs = {variable: merge_and_deserialize(*data) for variable, data in (request.get("inputs") or {}).items()}
     names = request.get("collections") or []
     if request["kind"] == "tasks":
+        refuse_options(request.get("optimize_options") or {}, "inline tasks are not optimised")
         graph = graph_of_tasks(request["tasks"], request["label"], names, inputs)
         clock.phase("evaluate")
     else:
@@ -168,7 +171,7 @@ def lower(request):
     graph.raw = expression.__dask_graph__()
     defaults = pickle.loads(request["annotations"]) if request.get("annotations") else {}
     for name, value in defaults.items():
-        graph.annotate(name, {key: value(key) if callable(value) else value for key in graph.raw})
+        graph.annotate(name, {key: value_for(name, value, key) for key in graph.raw})
     for name, by_key in (expression.__dask_annotations__() or {}).items():
         graph.annotate(name, by_key)
     keys = list(request["keys"])
