@@ -62,6 +62,9 @@ pub fn validate(name: &str, spec: &PersistedCollectionSpec, text: Option<String>
     let source = validate_source(source, text, inputs)?;
     free_form("spec.parameters", parameters)?;
     free_form("spec.optimizeOptions", optimize_options)?;
+    if matches!(source, server::Source::Tasks(_)) && !optimize_options.is_empty() {
+        return Err(Error::new("spec.optimizeOptions", Problem::NotOptimised));
+    }
     let build = BuildRequest {
         name: name.to_owned(),
         parameters: parameters.clone(),
@@ -192,7 +195,7 @@ fn validate_collections(source: &server::Source, collections: &[String]) -> Resu
         server::Source::Tasks(tasks) => {
             let keys: BTreeSet<&str> = tasks.iter().map(|task| task.key.as_str()).collect();
             if let Some(unknown) = collections.iter().find(|name| !keys.contains(name.as_str())) {
-                return Err(Error::new(field, Problem::UnknownTask { found: unknown.clone() }));
+                return Err(task::unknown(field, unknown, tasks));
             }
             collections.to_vec()
         }
@@ -220,7 +223,7 @@ fn validate_actors(source: &server::Source, actors: Option<&Actors>) -> Result<s
         if let server::Source::Tasks(known) = source
             && !known.iter().any(|task| task.key == *name)
         {
-            return Err(Error::new(field, Problem::UnknownTask { found: name.clone() }));
+            return Err(task::unknown(field, name, known));
         }
     }
     Ok(server::Actors { all: *all, tasks: tasks.clone() })

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use crate::dask::{RunSpec, TaskKey};
 use crate::engine::{Resources, WorkerSelector};
 
+/// What the manifest calls tasks.
+pub type TaskNames = BTreeMap<TaskKey, Arc<str>>;
+
 /// The tasks of one collection's revision, or of one Client's `update-graph`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
@@ -13,7 +16,7 @@ pub struct Graph {
     /// What `GraphTask::annotations` points into.
     pub annotations: Vec<Annotations>,
     /// What the manifest calls its inline tasks, whose keys are made unique.
-    pub names: BTreeMap<TaskKey, Arc<str>>,
+    pub names: TaskNames,
 }
 
 /// One task as the builder lowered it.

@@ -54,7 +54,7 @@ mod value_types;
 mod view;
 mod worker;
 
-pub use graph::{Annotations, Graph, GraphTask};
+pub use graph::{Annotations, Graph, GraphTask, TaskNames};
 pub use instruction::{ComputeTask, Instruction};
 pub use overrides::{OVERRIDES_MAX, Override, Overrides, OverridesError};
 pub use placement::{LeastLoaded, Locality, POLICIES, Placement};

@@ -169,7 +169,11 @@ impl Engine {
         if actor && needed {
             // Its state is gone with it, so running it again would not bring back the same.
             let profile = &self.workers[&worker].profile;
-            let text = format!("the worker that held the actor is gone: {}", profile.name);
+            let text = format!(
+                "the actor was lost with its worker {}, and what it knew cannot be computed again; an edit of the collection's \
+                 source or Client.retry makes a new one",
+                profile.name
+            );
             let fault = fault_without_run(Exception::ActorLost { worker: profile.address.clone() }, text);
             return self.fail(id, Blame::Own(fault));
         }

@@ -105,6 +105,7 @@ pub struct FailureSummary {
 pub struct Unrunnable {
     pub tasks: u64,
     pub example: TaskKey,
+    /// Which workers are required; `None` if all are allowed, or these are only preferred.
     pub workers: Option<WorkerSelector>,
     pub resources: Resources,
     /// Running workers that the selector alone allows.

@@ -160,7 +160,7 @@ impl Engine {
         Some(Unrunnable {
             tasks,
             example: self.tasks[example].key.clone(),
-            workers: requirement.workers.clone(),
+            workers: requirement.workers.clone().filter(|_| !requirement.allow_other_workers),
             resources: requirement.resources.clone(),
             workers_selected: selected.len(),
             nearest: nearest(&requirement.resources, if selected.is_empty() { &running } else { &selected }),

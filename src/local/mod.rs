@@ -224,8 +224,12 @@ fn tell(progress: &Progress, reports: &[(&str, Arc<Report>)], address: &str) {
         }
         let Some(summary) = &report.summary else { continue };
         for failure in &summary.failures {
-            let attempts = if failure.attempts == 1 { "1 attempt".to_owned() } else { format!("{} attempts", failure.attempts) };
-            progress.say(&format!("{name}: the task {} failed after {attempts}: {}", failure.key, failure.exception_text));
+            let attempts = match failure.attempts {
+                0 => String::new(),
+                1 => " failed after 1 attempt".to_owned(),
+                more => format!(" failed after {more} attempts"),
+            };
+            progress.say(&format!("{name}: the task {}{attempts}: {}", failure.key, failure.exception_text));
             progress.say(&failure.traceback_text);
         }
         if settled(report) != Settled::Persisted {

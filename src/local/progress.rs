@@ -83,7 +83,7 @@ fn text(report: &Report, requirements: &Requirements) -> String {
         (Stage::BuildFailed(error), _) => format!("cannot be built: {}", error.kind),
         (Stage::Accepted, None) => "starts".to_owned(),
         (Stage::Accepted, Some(summary)) => match &summary.unrunnable {
-            Some(unrunnable) => format!("{}: {}", counts(summary), waiting::for_worker(unrunnable, requirements)),
+            Some(unrunnable) => format!("{}: {}", counts(summary), waiting::for_worker(unrunnable)),
             None => counts(summary),
         },
     }

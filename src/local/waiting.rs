@@ -13,11 +13,11 @@ pub(crate) fn for_builder(requirements: &Requirements, workers_running: usize, r
 }
 
 /// Why no worker takes some of the tasks.
-pub(crate) fn for_worker(unrunnable: &Unrunnable, requirements: &Requirements) -> String {
+pub(crate) fn for_worker(unrunnable: &Unrunnable) -> String {
     let Unrunnable { workers, workers_selected, workers_running, .. } = unrunnable;
     match workers {
         _ if *workers_running == 0 => "no worker runs".to_owned(),
-        Some(selector) if *workers_selected == 0 && !requirements.allow_other_workers => no_match(selector, *workers_running),
+        Some(selector) if *workers_selected == 0 => no_match(selector, *workers_running),
         selector => lacks_resources(unrunnable, selector.as_ref()),
     }
 }
@@ -69,20 +69,16 @@ mod tests {
         let expected = "the selector disk=tape matches none; 1 worker runs (see --labels for the labels of workers here)";
         assert_eq!(for_builder(&requirements, 1, None), format!("waits for a worker: {expected}"));
         let stuck = Unrunnable { workers: Some(tape()), workers_selected: 0, ..unrunnable(0.0, ("", 0.0)) };
-        assert_eq!(for_worker(&stuck, &requirements), expected);
+        assert_eq!(for_worker(&stuck), expected);
         assert_eq!(for_builder(&requirements, 0, None), "waits for a worker: none runs");
     }
 
     #[test]
     fn a_resource_that_is_short_is_named_with_who_has_most() {
-        let requirements = Requirements::default();
         assert_eq!(
-            for_worker(&unrunnable(4.0, ("worker-0", 2.0)), &requirements),
+            for_worker(&unrunnable(4.0, ("worker-0", 2.0))),
             "no worker has GPU: 4; nearest is worker-0 with GPU: 2 (see --resources)"
         );
-        assert_eq!(
-            for_worker(&unrunnable(4.0, ("", 0.0)), &requirements),
-            "no worker has GPU: 4; no worker declares any (see --resources)"
-        );
+        assert_eq!(for_worker(&unrunnable(4.0, ("", 0.0))), "no worker has GPU: 4; no worker declares any (see --resources)");
     }
 }

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::dask::{KeyError, RunSpec, Serialized, TaskKey};
-use crate::engine::{Amount, AmountError, Annotations, Graph, GraphTask, LabelExpression, Operator, Resources, WorkerSelector};
+use crate::engine::{
+    Amount, AmountError, Annotations, Graph, GraphTask, LabelExpression, Operator, Resources, TaskNames, WorkerSelector,
+};
 use crate::server::builder::TASKS_A_GRAPH_MAX;
 use crate::server::handle::BuildError;
 use crate::wire::document::DocumentError;
@@ -144,7 +146,7 @@ impl<'d> Sections<'d> {
         Ok(keys)
     }
 
-    fn tasks(&self, keys: &[TaskKey], annotations: usize) -> Result<(Vec<GraphTask>, BTreeMap<TaskKey, Arc<str>>)> {
+    fn tasks(&self, keys: &[TaskKey], annotations: usize) -> Result<(Vec<GraphTask>, TaskNames)> {
         let section = self.slice("tasks")?;
         let mut reader = Reader::new(&section);
         let length = reader.array()?;
@@ -152,7 +154,7 @@ impl<'d> Sections<'d> {
             return Err(BuildDocumentError::TooManyTasks);
         }
         let mut tasks = Vec::with_capacity(reader.capacity(length));
-        let mut names = BTreeMap::new();
+        let mut names = TaskNames::new();
         for index in 0..length {
             let key = keys.get(index).ok_or(BuildDocumentError::Wrong { field: "tasks" })?;
             let (task, name) = task(&mut reader, &section, key, keys, annotations)?;

@@ -115,7 +115,7 @@ pub struct OutputInfo {
 
 #[derive(Debug)]
 pub(crate) enum Command {
-    Apply(CollectionRequest),
+    Apply(Box<CollectionRequest>),
     Remove {
         uid: String,
     },
@@ -135,7 +135,7 @@ pub struct Handle {
 impl Handle {
     /// Makes the server keep this collection as it says. Idempotent.
     pub fn apply(&self, request: CollectionRequest) {
-        self.send(Command::Apply(request));
+        self.send(Command::Apply(Box::new(request)));
     }
 
     /// Lets a collection go and frees what only it held; its report disappears when that is done. Idempotent.

@@ -133,7 +133,8 @@ fn show_outputs(report: &Report) -> Vec<OutputStatus> {
 
 fn show_failure(failure: &FailureSummary, is_confidential: bool) -> FailureStatus {
     let FailureSummary { key, exception_text, traceback_text, attempts, worker } = failure;
-    let (exception, traceback) = if is_confidential {
+    // Of a task that did not run, the text is not the task's.
+    let (exception, traceback) = if is_confidential && *attempts > 0 {
         (exception_type(exception_text), "not shown: the source is a Secret")
     } else {
         (exception_text.as_str(), traceback_text.as_str())

@@ -282,8 +282,12 @@ fn failure_message(summary: &Summary, is_confidential: bool) -> String {
         return format!("{} tasks failed, or need one that did", summary.tasks.erred);
     };
     let exception = if is_confidential { exception_type(&first.exception_text) } else { &first.exception_text };
-    let attempts = if first.attempts == 1 { "1 attempt".to_owned() } else { format!("{} attempts", first.attempts) };
-    let message = format!("task {} failed after {attempts}, last on {}: {exception}", first.key, first.worker);
+    let message = match first.attempts {
+        // It did not run, so the text is not the task's: a refused task, an actor that was lost.
+        0 => format!("task {}: {}", first.key, first.exception_text),
+        1 => format!("task {} failed after 1 attempt, last on {}: {exception}", first.key, first.worker),
+        more => format!("task {} failed after {more} attempts, last on {}: {exception}", first.key, first.worker),
+    };
     match summary.failures.len() {
         1 => message,
         failures => format!("{message} (and {} more, see status.failures)", failures - 1),

@@ -75,6 +75,24 @@ fn message(status: &PersistedCollectionStatus, type_: &str) -> String {
 }
 
 #[test]
+fn a_task_that_failed_without_a_run_is_said_in_its_own_words() {
+    let mut erred = running();
+    let summary = erred.summary.as_mut().unwrap();
+    summary.tasks.erred = 1;
+    summary.failures = vec![FailureSummary {
+        key: TaskKey::from_text("model"),
+        exception_text: "the actor was lost with its worker w-1".to_owned(),
+        traceback_text: String::new(),
+        attempts: 0,
+        worker: String::new(),
+    }];
+    for is_confidential in [false, true] {
+        let status = compute(None, &View { is_confidential, ..view(1, &erred) }, at(1));
+        assert_eq!(message(&status, conditions::READY), "task model: the actor was lost with its worker w-1");
+    }
+}
+
+#[test]
 fn overrides_that_match_no_task_are_named() {
     let unmatched =
         |keys: &str, closest: Option<&str>| UnmatchedOverride { keys: keys.to_owned(), closest: closest.map(str::to_owned) };
@@ -295,38 +313,38 @@ fn a_task_that_no_worker_takes_names_what_is_missing() {
             unrunnable(Some(nvme()), Resources::default(), 0, 3),
             vec![],
             "NoMatchingWorker",
-            "12 tasks wait for a worker: the selector disk=nvme matches no pod; 3 workers run, none of them has it",
+            "12 tasks, such as x, wait for a worker: the selector disk=nvme matches no pod; 3 workers run, none of them has it",
         ),
         (
             unrunnable(Some(nvme()), Resources::default(), 0, 3),
             vec![pod("w-1", &[("disk", "nvme")], Some("ImagePullBackOff"))],
             "WorkerPodFailing",
-            "12 tasks wait for a worker: worker pod w-1 cannot pull its image: ImagePullBackOff: no such image (the selector \
+            "12 tasks, such as x, wait for a worker: worker pod w-1 cannot pull its image: ImagePullBackOff: no such image (the selector \
              disk=nvme matches no running worker)",
         ),
         (
             unrunnable(Some(nvme()), Resources::default(), 0, 3),
             vec![pod("w-1", &[("disk", "nvme")], None)],
             "NoMatchingWorker",
-            "12 tasks wait for a worker: the selector disk=nvme matches pod w-1, but no worker there has registered",
+            "12 tasks, such as x, wait for a worker: the selector disk=nvme matches pod w-1, but no worker there has registered",
         ),
         (
             unrunnable(None, gpu(2.0), 3, 3),
             vec![],
             "InsufficientResources",
-            "12 tasks wait for a worker: resource GPU: 2 — no worker has it; nearest is w-1 with GPU: 1",
+            "12 tasks, such as x, wait for a worker: resource GPU: 2 — no worker has it; nearest is w-1 with GPU: 1",
         ),
         (
             unrunnable(None, Resources::default(), 0, 0),
             vec![pod("w-1", &[], Some("ErrImageNeverPull"))],
             "WorkerPodFailing",
-            "12 tasks wait for a worker: worker pod w-1 cannot pull its image: ErrImageNeverPull: no such image",
+            "12 tasks, such as x, wait for a worker: worker pod w-1 cannot pull its image: ErrImageNeverPull: no such image",
         ),
         (
             unrunnable(None, Resources::default(), 0, 0),
             vec![],
             "NoWorkers",
-            "12 tasks wait for a worker: no worker runs in this namespace; start pods with `dask worker \
+            "12 tasks, such as x, wait for a worker: no worker runs in this namespace; start pods with `dask worker \
              mainstay-scheduler:8786 --name $(POD_NAME)`",
         ),
     ];
@@ -350,10 +368,10 @@ fn a_worker_that_was_refused_explains_why_none_is_there() {
     let crashing = [pod("w-1", &[("disk", "nvme")], Some("CrashLoopBackOff"))];
     for (report, said) in [
         (report(Stage::WaitingForWorker { workers_running: 0 }, None), told.to_owned()),
-        (unrunnable(None, Resources::default(), 0, 0), format!("12 tasks wait for a worker: {told}")),
+        (unrunnable(None, Resources::default(), 0, 0), format!("12 tasks, such as x, wait for a worker: {told}")),
         (
             unrunnable(Some(nvme()), Resources::default(), 0, 3),
-            format!("12 tasks wait for a worker: {told} (the selector disk=nvme matches no running worker)"),
+            format!("12 tasks, such as x, wait for a worker: {told} (the selector disk=nvme matches no running worker)"),
         ),
     ] {
         let report = refused(report);

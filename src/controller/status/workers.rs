@@ -15,7 +15,10 @@ const PODS_SHOWN_MAX: usize = 3;
 pub(super) fn judge(summary: &Summary, view: &View<'_>) -> Judgement {
     if let Some(unrunnable) = &summary.unrunnable {
         let (reason, why) = explain(unrunnable, view);
-        let tasks = if unrunnable.tasks == 1 { "1 task waits".to_owned() } else { format!("{} tasks wait", unrunnable.tasks) };
+        let tasks = match unrunnable.tasks {
+            1 => format!("task {} waits", unrunnable.example),
+            tasks => format!("{tasks} tasks, such as {}, wait", unrunnable.example),
+        };
         return Judgement::new(Status::False, reason, format!("{tasks} for a worker: {why}"));
     }
     if summary.workers_running == 0 {
@@ -38,11 +41,10 @@ fn explain(unrunnable: &Unrunnable, view: &View<'_>) -> (&'static str, String) {
     if unrunnable.workers_running == 0 {
         return no_workers(view);
     }
-    let selector = unrunnable.workers.as_ref();
-    let is_required = !view.requirements.is_some_and(|requirements| requirements.allow_other_workers);
-    match selector {
-        Some(selector) if unrunnable.workers_selected == 0 && is_required => no_match(selector, unrunnable.workers_running, view),
-        _ => insufficient(unrunnable, selector),
+    // What is asked of these tasks, which need not be what is asked of all.
+    match &unrunnable.workers {
+        Some(selector) if unrunnable.workers_selected == 0 => no_match(selector, unrunnable.workers_running, view),
+        selector => insufficient(unrunnable, selector.as_ref()),
     }
 }
 

@@ -53,11 +53,13 @@ pub enum Problem {
     NotCallable { found: String },
     #[error("is empty")]
     Empty,
+    #[error("does nothing: spec.source.tasks are not optimised")]
+    NotOptimised,
 
-    #[error("`{found}` is no key of spec.source.tasks")]
-    UnknownTask { found: String },
-    #[error("takes the result of `{found}`, which is no key of spec.source.tasks")]
-    UnknownReference { found: String },
+    #[error("`{found}` is no key of spec.source.tasks{}", did_you_mean(closest.as_deref()))]
+    UnknownTask { found: String, closest: Option<Box<str>> },
+    #[error("takes the result of `{found}`, which is no key of spec.source.tasks{}", did_you_mean(closest.as_deref()))]
+    UnknownReference { found: String, closest: Option<Box<str>> },
     #[error("takes the input `{found}`, which spec.inputs does not have")]
     UnknownInput { found: String },
     #[error("tasks need each other in a circle: {circle}")]
@@ -73,8 +75,8 @@ pub enum Problem {
         "says nothing: give at least one of retries, priority, workers, allowOtherWorkers and resources for the tasks that match"
     )]
     EmptyOverride,
-    #[error("`{found}` is no pattern for keys: {what}")]
-    NotAPattern { found: String, what: String },
+    #[error("{what}")]
+    NotAPattern { what: String },
 
     #[error("needs workers: without matchLabels, matchExpressions or names there is nothing to prefer")]
     NothingToPrefer,
@@ -100,6 +102,10 @@ pub enum Problem {
     Duration { found: String, what: String },
     #[error("`{found}` is longer than a year (365 days)")]
     DurationTooLong { found: String },
+}
+
+fn did_you_mean(closest: Option<&str>) -> String {
+    closest.map_or_else(String::new, |closest| format!(" (did you mean `{closest}`?)"))
 }
 
 impl Error {

@@ -14,8 +14,8 @@ pub(super) fn validate(overrides: &[api::Override]) -> Result<Overrides, Error> 
     distinct(FIELD, &patterns)?;
     Overrides::new(list).map_err(|error| match error {
         OverridesError::TooMany { found } => Error::new(FIELD, Problem::TooMany { found, max: OVERRIDES_MAX }),
-        OverridesError::Pattern { index, pattern, what } => {
-            Error::new(format!("{FIELD}[{index}].keys"), Problem::NotAPattern { found: pattern, what })
+        OverridesError::Pattern { index, .. } => {
+            Error::new(format!("{FIELD}[{index}].keys"), Problem::NotAPattern { what: error.to_string() })
         }
     })
 }

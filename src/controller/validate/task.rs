@@ -13,6 +13,8 @@ use crate::server::InlineTask;
 const FIELD: &str = "spec.source.tasks";
 /// Most keys of a circle that a message shows.
 const CIRCLE_SHOWN_MAX: usize = 20;
+/// How like a name a key must be to be suggested; 1 is equal.
+const LIKENESS_MIN: f64 = 0.6;
 
 /// Checks the tasks one by one and as a graph.
 pub(super) fn validate(tasks: &[api::InlineTask], inputs: &BTreeMap<String, api::Input>) -> Result<Vec<InlineTask>, Error> {
@@ -34,12 +36,9 @@ pub(super) fn validate(tasks: &[api::InlineTask], inputs: &BTreeMap<String, api:
         if let Some(unknown) = references(task, "input").into_iter().find(|name| !inputs.contains_key(*name)) {
             return Err(Error::new(format!("{FIELD}[{index}]"), Problem::UnknownInput { found: unknown.to_owned() }));
         }
-        let needed = references(task, "task").into_iter().map(|key| {
-            index_of
-                .get(key)
-                .copied()
-                .ok_or_else(|| Error::new(format!("{FIELD}[{index}]"), Problem::UnknownReference { found: key.to_owned() }))
-        });
+        let needed = references(task, "task")
+            .into_iter()
+            .map(|key| index_of.get(key).copied().ok_or_else(|| unknown_reference(index, key, &validated)));
         dependencies.push(needed.collect::<Result<Vec<usize>, _>>()?);
     }
     if let Some(circle) = find_circle(&dependencies) {
@@ -89,6 +88,23 @@ fn validate_task((index, task): (usize, &api::InlineTask)) -> Result<InlineTask,
         allow_other_workers: *allow_other_workers,
         actor: actor.unwrap_or(false),
     })
+}
+
+/// A name where the key of a task should be.
+pub(super) fn unknown(field: &str, name: &str, tasks: &[InlineTask]) -> Error {
+    Error::new(field, Problem::UnknownTask { found: name.to_owned(), closest: closest(name, tasks) })
+}
+
+fn unknown_reference(index: usize, key: &str, tasks: &[InlineTask]) -> Error {
+    let problem = Problem::UnknownReference { found: key.to_owned(), closest: closest(key, tasks) };
+    Error::new(format!("{FIELD}[{index}]"), problem)
+}
+
+/// The key that was perhaps meant.
+fn closest(name: &str, tasks: &[InlineTask]) -> Option<Box<str>> {
+    let likeness = |task: &InlineTask| strsim::normalized_damerau_levenshtein(name, &task.key);
+    let near = tasks.iter().map(|task| (likeness(task), task)).filter(|(likeness, _)| *likeness >= LIKENESS_MIN);
+    near.max_by(|left, right| left.0.total_cmp(&right.0)).map(|(_, task)| task.key.as_str().into())
 }
 
 /// With no workers named anywhere else, tasks that prefer some have to say which.

@@ -176,7 +176,15 @@ const REFUSED: &[(&str, &str)] = &[
     (r#"{"overrides": [{"keys": "a", "retries": 1}, {"keys": "a", "priority": 1}]}"#, "spec.overrides: has `a` twice"),
     (
         r#"{"overrides": [{"keys": "load-[", "retries": 1}]}"#,
-        "spec.overrides[0].keys: `load-[` is no pattern for keys: unclosed character class; missing ']'",
+        "spec.overrides[0].keys: `load-[` is no pattern: unclosed character class; missing ']'",
+    ),
+    (
+        r#"{"source": {"tasks": [{"key": "load-0", "call": "m:f"}]}, "collections": [], "actors": {"tasks": {"laod-0": true}}}"#,
+        "spec.actors.tasks: `laod-0` is no key of spec.source.tasks (did you mean `load-0`?)",
+    ),
+    (
+        r#"{"source": {"tasks": [{"key": "a", "call": "m:f"}]}, "collections": [], "optimizeOptions": {"fuse": true}}"#,
+        "spec.optimizeOptions: does nothing: spec.source.tasks are not optimised",
     ),
     (r#"{"overrides": [{"keys": "a", "retries": -1}]}"#, "spec.overrides[0].retries: -1 is not from 0 to 1000"),
     (
