@@ -121,11 +121,7 @@ impl Namespace {
         let Some(collection) = self.collections.entries.get_mut(&id) else { return };
         collection.is_removed = true;
         collection.attempt += 1;
-        if collection.accepted.is_some() {
-            self.stimulate(Stimulus::CollectionRemoved { collection: id });
-        } else {
-            self.on_collection_released(id);
-        }
+        self.stimulate(Stimulus::CollectionRemoved { collection: id });
         self.start_builds();
     }
 

@@ -118,11 +118,8 @@ impl fmt::Display for MissingInput {
         write!(f, "{collection}/{output}: ")?;
         match why {
             WhyMissing::NoCollection { close } => {
-                write!(
-                    f,
-                    "there is no PersistedCollection `{collection}`{}, or its source is not there yet",
-                    hint(close.as_ref())
-                )
+                let hint = hint(close.as_ref());
+                write!(f, "there is no PersistedCollection `{collection}`{hint}, or its own status says why it cannot be built")
             }
             WhyMissing::NoOutput { has, close } => {
                 let has = if has.is_empty() { "none".to_owned() } else { listed(has, ", ") };

@@ -31,7 +31,7 @@ def test_readers_follow_what_they_read(with_temp_namespace):
         collection("reader", READER, ["more"], inputs=reads("base", "value")),
     )
     (pod,) = story.await_pods("workers")
-    nobody = "base/value: there is no PersistedCollection `base`, or its source is not there yet"
+    nobody = "base/value: there is no PersistedCollection `base`, or its own status says why it cannot be built"
     assert story.await_reason("reader", "WaitingForInput") == f"waits for the input {nobody}"
     assert story.condition("reader", "Stalled")[0] == "False"
     story.apply(collection("base", "value = (", ["value"], parameters={"value": 1}))

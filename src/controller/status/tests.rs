@@ -395,7 +395,7 @@ fn an_input_that_may_still_come_is_waited_for() {
         (WhyMissing::NotBuilt, "its graph is being made"),
         (
             WhyMissing::NoCollection { close: None },
-            "there is no PersistedCollection `base-table`, or its source is not there yet",
+            "there is no PersistedCollection `base-table`, or its own status says why it cannot be built",
         ),
     ] {
         let status = compute(None, &view(1, &report(Stage::WaitingForInput(missing(why)), None)), at(1));
@@ -474,7 +474,7 @@ fn what_is_in_memory_stays_ready_when_its_input_goes() {
     assert_eq!(conditions_of(&later)[4], "GraphAccepted=True/InputMissing");
     assert_eq!(conditions_of(&later)[..4], conditions_of(&status)[..4]);
     let said = "the graph has 10 tasks; it stays as it is while an input is missing: base-table/base: there is no \
-                PersistedCollection `base-table`, or its source is not there yet";
+                PersistedCollection `base-table`, or its own status says why it cannot be built";
     assert_eq!(message(&later, conditions::GRAPH_ACCEPTED), said);
     let told = crate::controller::events::notes(Some(&status), &later);
     assert_eq!(told.iter().map(|note| (note.is_warning, note.reason.as_str())).collect::<Vec<_>>(), [(true, "InputMissing")]);

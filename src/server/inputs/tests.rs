@@ -63,9 +63,9 @@ fn what_is_not_there_is_explained_with_what_is() {
     assert_eq!(
         shown(&nodes)[1..5],
         [
-            "sale/x: there is no PersistedCollection `sale` (did you mean `sales`?), or its source is not there yet",
+            "sale/x: there is no PersistedCollection `sale` (did you mean `sales`?), or its own status says why it cannot be built",
             "sales/totl: `sales` has no output `totl` (did you mean `total`?); it has x, total",
-            "zzz/x: there is no PersistedCollection `zzz`, or its source is not there yet",
+            "zzz/x: there is no PersistedCollection `zzz`, or its own status says why it cannot be built",
             "none/x: `none` has no output `x`; it has none",
         ]
     );
