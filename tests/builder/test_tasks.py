@@ -118,6 +118,27 @@ def test_inputs_of_tasks(builder):
     del futures
 
 
+def test_an_input_of_tasks_may_be_a_container(builder):
+    source = """
+import dask, dask.bag as db, dask.dataframe as dd, pandas as pd
+frame = dd.from_pandas(pd.DataFrame({"a": range(6)}), npartitions=3)
+x = {"frame": frame, "all": [db.range(4, npartitions=2), dask.delayed(len)("ab"), (frame.a.sum(), 5)]}
+plain = {"limit": 3}
+"""
+    first = builder.python(source, "x", "plain")
+    futures = builder.persist(first)
+    inputs = {name: [output["header"], output["frames"]] for name, output in outputs(first).items()}
+    tasks = [
+        {"key": "frame", "call": "operator:getitem", "args": [{"input": "x"}, "frame"]},
+        {"key": "all", "call": "operator:getitem", "args": [{"input": "x"}, "all"]},
+        {"key": "limit", "call": "operator:getitem", "args": [{"input": "plain"}, "limit"]},
+    ]
+    read = builder.read(build(builder, *tasks, inputs=inputs))
+    assert list(read.pop("frame").a) == list(range(6))
+    assert read == {"all": [[0, 1, 2, 3], 2, (15, 5)], "limit": 3}
+    del futures
+
+
 def test_tasks_keep_their_keys_while_their_inputs_are_the_same(builder):
     source = "import dask.array as da\nx = {'a': da.arange(4, chunks=2), 'b': [da.ones(3, chunks=1), 5]}\ny = da.ones(2)"
     first = builder.python(source, "x", "y")

@@ -5,7 +5,7 @@ import pkgutil
 
 import dask
 from dask._task_spec import Alias, Task, parse_input
-from dask.base import tokenize
+from dask.base import tokenize, unpack_collections
 
 from .errors import Refused, close_to
 from .graph import Graph, delayed
@@ -88,6 +88,11 @@ def link(value, tasks, inputs):
 def graph_input(graph, value):
     """The key under which another collection's whole output is there for a task."""
     # The same input has the same key each time that the graph is made, and so have the tasks that take it.
-    value = dask.delayed(value, name=f"input-{tokenize(value)}")
+    name = f"input-{tokenize(value)}"
+    if not dask.is_dask_collection(value):
+        # Each collection by itself: `delayed` cannot take a container of dataframes apart.
+        parts, repack = unpack_collections(value)
+        [value] = repack([dask.delayed(part) for part in parts])
+    value = dask.delayed(value, name=name)
     graph.raw.update(value.__dask_graph__())
     return value.key
