@@ -57,12 +57,15 @@ const ALLOW_NEEDS_WORKERS: &str = "!self.allowOtherWorkers || (has(self.workers)
 const KEYS_ARE_PYTHON: &str = "self.all(name, name.matches('^[A-Za-z_][A-Za-z0-9_]{0,252}$'))";
 const NO_SELF_INPUT: &str = "!has(self.spec.inputs) || self.spec.inputs.all(name, \
      self.spec.inputs[name].persistedCollection != self.metadata.name)";
-const DURATION: &str = "self.size() > 0 && self.matches('^([0-9]{1,12}([.][0-9]{0,9})? *)?(?i:ns|us|ms|s|m|h|d|w|(nano|micro|milli)?seconds?|minutes?|hours?|days?|weeks?)?$')";
-// Dask's own table of units; what does not look like a duration is left to the rule above.
-const DURATION_IN_RANGE: &str = "!self.matches('^[0-9]{1,12}([.][0-9]{0,9})? *[A-Za-z]*$') || \
-     [self.lowerAscii().find('[a-z]*$')].all(u, double(self.find('^[0-9]+([.][0-9]*)?')) * \
+// `dask::parse_timedelta` in CEL. Like Dask, it lets spaces mean nothing and puts a 1 before what does not begin with a
+// digit; before a digit the 1 changes nothing, here where only the form matters.
+const DURATION: &str = "self.replace(' ', '').size() > 0 && ('1' + self.replace(' ', '')).matches('^1(_?[0-9])*([.]([0-9](_?[0-9])*)?)?([eE][+-]?[0-9](_?[0-9])*)?(?i:ns|us|ms|s|m|h|d|w|(nano|micro|milli)?seconds?|minutes?|hours?|days?|weeks?)?$')";
+// What does not look like a duration is left to the rule above. Exponents of three digits are out of range, or nothing.
+const DURATION_IN_RANGE: &str = "[self.replace(' ', '').lowerAscii()].map(t, (t.matches('^[0-9]') ? t : '1' + t).replace('_', '')) \
+     .all(t, !t.matches('^[0-9]+([.][0-9]*)?(e[+-]?[0-9]+)?[a-z]*$') || t.matches('e-[0-9]{3}') || (!t.matches('e[+]?[0-9]{3}') && \
+     [t.find('[a-z]*$')].all(u, double(t.find('^[0-9]+([.][0-9]*)?(e[+-]?[0-9]+)?')) * \
      (u.startsWith('n') ? 1e-9 : u == 'us' || u.startsWith('mic') ? 1e-6 : u == 'ms' || u.startsWith('mil') ? 1e-3 : \
-     u.startsWith('m') ? 60.0 : u.startsWith('h') ? 3600.0 : u.startsWith('d') ? 86400.0 : u.startsWith('w') ? 604800.0 : 1.0) <= 31536000.0)";
+     u.startsWith('m') ? 60.0 : u.startsWith('h') ? 3600.0 : u.startsWith('d') ? 86400.0 : u.startsWith('w') ? 604800.0 : 1.0) <= 31536000.0)))";
 const OPERATOR_VALUES: &str = "self.operator in ['In', 'NotIn'] ? has(self.values) && self.values.size() > 0 : \
      !has(self.values) || self.values.size() == 0";
 const LABEL_KEY: &str = "self.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')";
