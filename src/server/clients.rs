@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tracing::info;
 
 use crate::comm::Outbox;
-use crate::dask::{ClientName, TaskKey, parse_timedelta};
+use crate::dask::{ClientName, TaskKey, TimedeltaError, parse_timedelta};
 use crate::engine::{ClientId, Requirements, Stimulus};
 use crate::server::build_document::BuildDocument;
 use crate::server::builder::{self, BUILDERS_LOST_MAX, BuildFailure, Operation};
@@ -236,7 +236,12 @@ impl Namespace {
             }
             Ok(document) => {
                 let UpdateGraph { keys: wanted, submitting_task, fifo_timeout, .. } = *lowering.graph;
-                let requirements = Requirements { fifo_timeout_ms: fifo_timeout_ms(&fifo_timeout), ..Requirements::default() };
+                let Some(fifo_timeout_ms) = fifo_timeout_ms(&fifo_timeout) else {
+                    let exception = Object::value_error(&format!("fifo_timeout {TimedeltaError}"));
+                    self.refuse_graph(client, &wanted, &Value::Binary(exception.dumps()));
+                    return self.take_in_turn(client);
+                };
+                let requirements = Requirements { fifo_timeout_ms, ..Requirements::default() };
                 let graph = document.graph;
                 self.stimulate(Stimulus::UpdateGraph { client, graph, wanted, requirements, submitting_task });
             }
@@ -262,11 +267,12 @@ impl Namespace {
     }
 }
 
-/// The FIFO timeout of a Client, which is a text or a number of seconds; nonsense counts as none.
-fn fifo_timeout_ms(value: &Value) -> u64 {
+/// The FIFO timeout of a Client, which is a text or a number of seconds; None if it is neither.
+fn fifo_timeout_ms(value: &Value) -> Option<u64> {
     let seconds = match value {
         Value::Text(text) => parse_timedelta(text).ok(),
         other => other.as_number(),
     };
-    (seconds.unwrap_or_default().max(0.0) * 1e3) as u64
+    // What is no number and what is too large for one are in no range.
+    seconds.filter(|seconds| (0.0..f64::INFINITY).contains(seconds)).map(|seconds| (seconds * 1e3) as u64)
 }

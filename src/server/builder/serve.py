@@ -178,6 +178,9 @@ def lower(request):
     graph.outputs = [(None, None, None, keys)]
     actors = request.get("actors")
     graph.actors = set(keys) if actors is True else set(actors or ())
+    for key in graph.actors:
+        if key not in graph.raw and key not in keys:
+            raise KeyError(key)  # as a stock scheduler does
     graph.order = dict(request.get("internal_priority") or ()) or None
     answer = document(graph, clock, request.get("limits") or {})
     answer["outputs"] = []
