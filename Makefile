@@ -39,7 +39,7 @@ verify: generate ## Fail if what is generated is not what is committed
 ##@ Test
 
 # Suites, those that need least first. Each is a target of its own; `e2e`, which needs the images and a whole cluster, is run apart.
-SUITES := check conformance envtest builder-test chart-test
+SUITES := check conformance differential envtest builder-test chart-test
 
 .PHONY: test
 test: ## Run all tests but `e2e`, and bring up what they need; ends with the sum
@@ -64,6 +64,10 @@ builder-test: venv ## Test how sources become graphs, on stock workers
 .PHONY: conformance
 conformance: build venv ## Drive `mainstay local` with stock workers and unmodified Clients
 	MAINSTAY="$${CARGO_TARGET_DIR:-target}/debug/mainstay" $(PYTHON) -m pytest -q tests/conformance
+
+.PHONY: differential
+differential: build venv ## Compare with the stock scheduler: the same graphs through both
+	MAINSTAY="$${CARGO_TARGET_DIR:-target}/debug/mainstay" $(PYTHON) -m pytest -q tests/differential
 
 .PHONY: chart-test
 chart-test: helm venv ## Test what Helm makes of the chart
