@@ -291,6 +291,28 @@ fn links_between_documents_lead_somewhere() {
     }
 }
 
+#[test]
+fn tests_that_documents_name_are_there() {
+    let persist = read("docs/persist.md");
+    let mut found = 0;
+    for name in persist.split('`').skip(1).step_by(2) {
+        if let Some((path, test)) = name.split_once("::") {
+            found += 1;
+            assert!(read(path).contains(&format!("\ndef {test}(")), "docs/persist.md: {path} has no {test}");
+        } else if let Some(scenario) = name.strip_suffix(".txt").filter(|name| !name.is_empty()) {
+            found += 1;
+            let path = format!("tests/engine/scenarios/{scenario}.txt");
+            assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(&path).exists(), "docs/persist.md: there is no {path}");
+        }
+    }
+    let tests = read("tests/differential/test_differences.py");
+    for name in read("docs/differences.md").split('`').skip(1).step_by(2).filter(|name| name.starts_with("test_")) {
+        found += 1;
+        assert!(tests.contains(&format!("\ndef {name}(")), "docs/differences.md: there is no {name}");
+    }
+    assert!(found > 50, "found no tests");
+}
+
 /// What people read, at the top of the tree and in its folders of documents.
 fn documents() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
