@@ -373,6 +373,23 @@ def test_containers_of_the_same_collections_are_told_apart(builder):
     assert len({kept(value) for value in ("[x, y]", "(x, y)", "[x, [y]]", "{'a': x, 'b': y}", "{'a': x, 'c': y}", "[x, y, 1]")}) == 6
 
 
+def test_what_is_made_of_inputs_keeps_its_keys_when_they_are_built_again(builder):
+    base = """
+import dask.array as da, dask.bag as db, dask.dataframe as dd, pandas as pd
+frame = dd.from_pandas(pd.DataFrame({"k": [1, 2] * 5, "v": range(10)}), npartitions=3)
+both = {"frame": frame[frame.v > 2], "array": da.ones(4, chunks=2), "bag": db.range(4, npartitions=2)}
+"""
+    source = "total = frame.groupby('k').v.sum()\nrest = {name: value.sum() for name, value in both.items()}"
+
+    def keys(note, worker):
+        first = builder.python(base + note, "frame", "both", worker=worker)
+        inputs = {name: [output["header"], output["frames"]] for name, output in outputs(first).items()}
+        document = builder.python(source, "total", "rest", inputs=inputs, worker=worker)
+        return [document["keys"][index] for output in document["outputs"] for index in output["keys"]]
+
+    assert keys("", 0) == keys("# The same.", 1)
+
+
 def test_inputs_are_another_collections_futures(builder, sales):
     first = builder.python(
         "import dask.dataframe as dd\nimport dask.array as da\ntable = dd.read_parquet(params['path'])\n"

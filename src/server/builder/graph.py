@@ -205,7 +205,8 @@ def future(key):
     """A reference to a key's result, which a Client binds to itself when it reads it."""
     from distributed import Future
 
-    return Future(key)
+    # Not another one each time: a dataframe made of futures is named after them, and so is all that is made of it.
+    return Future(key, _id=(str(key), 0))
 
 
 def delayed(key):
