@@ -3,7 +3,8 @@
 //! Tasks are placed late: a worker is given about as many as it has threads, the others stay in the queue of their
 //! requirement, where a change of priority or a new worker counts at once. So at each moment the most urgent task that
 //! fits goes first. The one exception: a task may stand in a short queue on a worker that holds its data, where that is
-//! quicker than fetching the data elsewhere; never more than `local_backlog` of them.
+//! quicker than fetching the data elsewhere; never more than `local_backlog` of them. And what a user gave a lower priority
+//! takes no slot from what has a higher one: the worker gets both, and starts the more urgent first.
 //!
 //! A task that finds no worker with enough of a resource has one kept free for it: otherwise a stream of less urgent tasks
 //! that take less would get each amount that becomes free, and it would wait for ever.
@@ -108,7 +109,27 @@ impl Engine {
             let most_siblings = Reverse(related.unwrap_or_default());
             Some((cost, most_siblings, worker.load(), worker.nbytes, self.tie_break(worker_id), worker_id))
         });
-        ranked.min().map(|(.., worker)| worker)
+        ranked.min().map(|(.., worker)| worker).or_else(|| self.worker_with_less_urgent(id, reserved))
+    }
+
+    /// A worker that would have a slot if it were not for tasks of a lower priority of the user's. Those that it has not
+    /// started stand behind this one there, since workers order what they have.
+    fn worker_with_less_urgent(&self, id: TaskId, reserved: &Reserved) -> Option<WorkerId> {
+        let user = self.tasks[id].priority.user;
+        // Mostly all priorities are the same, and there is nothing to look for.
+        if user <= self.lowest_user_priority {
+            return None;
+        }
+        let has_slot = |worker: &Worker| {
+            let runs = worker.processing.iter().filter(|other| {
+                let other = &self.tasks[**other];
+                other.priority.user >= user && other.run().is_some_and(|run| !run.seceded)
+            });
+            (runs.count() as u32) < worker.slots(self.config.worker_saturation)
+        };
+        let eligible = self.requirements.eligible(self.tasks[id].requirement).iter().copied();
+        let found = eligible.filter(|worker| self.fits(id, *worker, reserved) && has_slot(&self.workers[worker]));
+        found.min_by_key(|worker| (self.workers[worker].load(), self.tie_break(*worker)))
     }
 
     /// Whether the queue of a task has work for every free thread, so that it matters which worker gets which task, but

@@ -140,6 +140,8 @@ pub struct Engine {
     prefixes: PrefixTable,
     types: TypeTable,
     generations: Generations,
+    /// No task ever had a lower priority of the user's.
+    lowest_user_priority: f64,
     /// The place in the order of each collection that was applied.
     places: BTreeMap<CollectionId, Place>,
     /// Bytes per second between workers, averaged over what they report.
@@ -184,6 +186,7 @@ impl Engine {
             prefixes: PrefixTable::default(),
             types: TypeTable::default(),
             generations: Generations::default(),
+            lowest_user_priority: f64::INFINITY,
             places: BTreeMap::new(),
             runs: 0,
             balance_at: None,

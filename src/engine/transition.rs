@@ -243,6 +243,7 @@ impl Engine {
     /// Sets the conditions under which a task runs from now on; its present run, if any, keeps its own.
     /// Takes over the caller's use of `requirement`.
     pub(super) fn set_conditions(&mut self, id: TaskId, priority: Priority, requirement: RequirementId) {
+        self.lowest_user_priority = self.lowest_user_priority.min(priority.user);
         let task = &mut self.tasks[id];
         let (old_priority, old_requirement) = (task.priority, task.requirement);
         task.priority = priority;
