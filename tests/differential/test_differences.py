@@ -10,9 +10,9 @@ import sys
 import dask.array as da
 import pytest
 from dask.delayed import delayed
-from differential_tasks import fail, hold, ran, where
+from differential_tasks import fail, hold, where
 from harness import Mainstay, await_condition
-from pair import WORKERS, Queue, Side, at_once
+from pair import WORKERS, Side, at_once
 
 
 @pytest.fixture
@@ -23,16 +23,6 @@ def each(sides):
 
 def place(label, index=0):
     return delayed(where)(label, dask_key_name=f"{label}-{index}")
-
-
-def test_one_task_a_thread_is_on_its_way_already(each, label):
-    def run(side):
-        with Queue(side, label) as queue:
-            for priority in (-1, 0, 1, 2):
-                queue.persist(delayed(ran)(label, priority, dask_key_name=f"{label}-{priority}"), priority=priority)
-            return queue.order()
-
-    assert each(run) == [[2, 1, 0, -1], [-1, 2, 1, 0]]
 
 
 def test_what_waits_for_a_restricted_worker_waits_in_the_scheduler(each, label):

@@ -22,12 +22,21 @@ PRIORITIES = [0, 5, -3, 0.5, 100, -0.25, 5.5, 1e-3, -1e6]
 def test_higher_goes_first(both, label):
     def run(side):
         with Queue(side, label) as queue:
-            # The most urgent comes first, since one task may be on its way to the worker when the next graph arrives.
-            for priority in sorted(PRIORITIES, key=lambda priority: (priority != 100, priority)):
+            for priority in PRIORITIES:
                 queue.persist(task(label, priority), priority=priority)
             return queue.order()
 
     assert both(run) == sorted(PRIORITIES, reverse=True)
+
+
+def test_what_came_before_with_a_lower_priority_goes_after(both, label):
+    def run(side):
+        with Queue(side, label) as queue:
+            for priority in (-1, 0, 0.5, 1, 2):
+                queue.persist(task(label, priority), priority=priority)
+            return queue.order()
+
+    assert both(run) == [2, 1, 0.5, 0, -1]
 
 
 def test_priorities_of_single_tasks(both, label):
