@@ -232,9 +232,9 @@ pub struct PersistedCollectionSpec {
     pub actors: Option<Actors>,
 
     // Atomic, since the order counts.
-    /// Other conditions for some of the tasks, by patterns of their keys, for example {keys: "load-*", retries: 5}. They go
-    /// before what the source says of a task, and may be changed while the graph runs: nothing is built or computed again.
-    /// Of several that match a task the later wins, field by field. At most 64.
+    /// Other conditions for some of the tasks, by patterns of their keys, for example {keys: "load-*", retries: 5}. They take
+    /// precedence over what the source says of a task, and may be changed while the graph runs: nothing is built or computed
+    /// again. Of several that match a task the later wins, field by field. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = OVERRIDES_MAX))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
@@ -302,9 +302,10 @@ pub struct LabelRequirement {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Override {
-    /// A pattern as in a shell: * is any text, ? any character, [ab] and [!ab] one of some and none of some, {a,b} either. It
-    /// has to match a key as the status shows it; or its name, "load-5f2a" of ('load-5f2a', 0); or its prefix, "load".
-    /// Inline tasks go by their own key alone. A pattern that matches no task is named in the condition GraphAccepted.
+    /// A pattern as in a shell: * stands for any text, ? for one character, [ab] for one of these, [!ab] for one of all
+    /// others, {a,b} for either. It has to match the whole of a key as the status shows it, or of its name, "load-5f2a" in
+    /// ('load-5f2a', 0), or of its prefix, "load". Inline tasks go by their own key alone. The condition GraphAccepted names
+    /// patterns that match no task.
     #[schemars(length(min = 1, max = OVERRIDE_KEYS_LENGTH_MAX))]
     pub keys: String,
 

@@ -101,7 +101,7 @@ const BAD: &[(&str, &str)] = &[
     (r#"{"source": {"tasks": [{"key": "", "call": "m:f"}]}, "collections": []}"#, "spec.source.tasks[0].key"),
     (
         r#"{"source": {"tasks": [{"key": "a", "call": "m:f", "priority": 2e9}]}, "collections": []}"#,
-        "spec.source.tasks[0].priority in body should be less than or equal to 1e+09",
+        "spec.source.tasks[0].priority in body should be less than or equal to 1",
     ),
     (
         r#"{"source": {"tasks": [{"key": "a", "call": "m:f", "workers": {"matchLabels": {"a": "-"}}}]}, "collections": []}"#,
