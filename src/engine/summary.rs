@@ -1,5 +1,7 @@
 //! What an engine tells of one collection.
 
+use std::fmt;
+
 use crate::dask::{TaskKey, WorkerAddress};
 use crate::engine::{Resources, WorkerSelector};
 
@@ -37,6 +39,13 @@ pub struct UnmatchedOverride {
     pub keys: String,
     /// The name of a task, or the prefix of keys, that was perhaps meant.
     pub closest: Option<String>,
+}
+
+impl fmt::Display for UnmatchedOverride {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "override `{}` matches no task", self.keys)?;
+        self.closest.iter().try_for_each(|closest| write!(f, " (did you mean `{closest}`?)"))
+    }
 }
 
 /// Tasks by state, as in Dask.

@@ -223,6 +223,7 @@ fn tell(progress: &Progress, reports: &[(&str, Arc<Report>)], address: &str) {
             _ => {}
         }
         let Some(summary) = &report.summary else { continue };
+        summary.unmatched_overrides.iter().for_each(|unmatched| progress.say(&format!("{name}: {unmatched}")));
         for failure in &summary.failures {
             let attempts = match failure.attempts {
                 0 => String::new(),

@@ -3,7 +3,7 @@
 use crate::api::conditions::{self, Setting, Status, reasons};
 use crate::api::{PersistedCollectionStatus, Phase};
 use crate::dask::exception_type;
-use crate::engine::{Summary, UnmatchedOverride};
+use crate::engine::Summary;
 use crate::server::{BuildError, MissingInput, Report, Stage, describe_cycle};
 
 use super::figures::readable_bytes;
@@ -266,11 +266,7 @@ fn judge_summary(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, 
 /// What becomes of overrides that match nothing: it is most likely not what their author wants.
 fn unmatched_overrides(summary: &Summary) -> String {
     let unmatched = &summary.unmatched_overrides;
-    let show = |one: &UnmatchedOverride| {
-        let hint = one.closest.as_ref().map_or_else(String::new, |closest| format!(" (did you mean `{closest}`?)"));
-        format!("; override `{}` matches no task{hint}", one.keys)
-    };
-    let mut message: String = unmatched.iter().take(UNMATCHED_SHOWN_MAX).map(show).collect();
+    let mut message: String = unmatched.iter().take(UNMATCHED_SHOWN_MAX).map(|one| format!("; {one}")).collect();
     if unmatched.len() > UNMATCHED_SHOWN_MAX {
         message.push_str(&format!("; nor do {} others", unmatched.len() - UNMATCHED_SHOWN_MAX));
     }
