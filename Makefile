@@ -38,11 +38,11 @@ verify: generate ## Fail if what is generated is not what is committed
 
 ##@ Test
 
-# Suites, those that need least first. Each is a target of its own; `e2e`, which needs the images and a whole cluster, is run apart.
-SUITES := check conformance differential envtest builder-test chart-test
+# Suites, those that need least first. Each is a target of its own.
+SUITES := check conformance differential envtest builder-test chart-test e2e
 
 .PHONY: test
-test: ## Run all tests but `e2e`, and bring up what they need; ends with the sum
+test: ## Run all tests, and bring up what they need; ends with the sum
 	@dev/run-tests $(SUITES)
 
 .PHONY: check
