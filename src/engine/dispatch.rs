@@ -24,6 +24,8 @@ use crate::engine::{ComputeTask, Engine, Instruction, RunId, WorkerId};
 const CANDIDATES_MAX: usize = 20;
 /// A result of more tasks than this is made of what comes from everywhere.
 const FAMILY_MAX: usize = 32;
+/// How many tasks a thread may be given beyond its slots to go before less urgent ones: enough to last until more are sent.
+const MORE_URGENT_MAX: u32 = 16;
 /// What fetching costs however little it is: a worker that holds the inputs is better than one that does not.
 const TRANSFER_LATENCY_US: u64 = 2_000;
 /// Longer estimates are as good as this one; sums of a million of them do not overflow.
@@ -112,23 +114,22 @@ impl Engine {
         ranked.min().map(|(.., worker)| worker).or_else(|| self.worker_with_less_urgent(id, reserved))
     }
 
-    /// A worker that would have a slot if it were not for tasks of a lower priority of the user's. Those that it has not
-    /// started stand behind this one there, since workers order what they have.
+    /// A worker that was given a task of a lower priority of the user's and may not have started it. It gets this one as
+    /// well, and starts it first, since workers order what they have.
     fn worker_with_less_urgent(&self, id: TaskId, reserved: &Reserved) -> Option<WorkerId> {
         let user = self.tasks[id].priority.user;
         // Mostly all priorities are the same, and there is nothing to look for.
         if user <= self.lowest_user_priority {
             return None;
         }
-        let has_slot = |worker: &Worker| {
-            let runs = worker.processing.iter().filter(|other| {
-                let other = &self.tasks[**other];
-                other.priority.user >= user && other.run().is_some_and(|run| !run.seceded)
-            });
-            (runs.count() as u32) < worker.slots(self.config.worker_saturation)
+        let may_go_first = |worker: &Worker| {
+            let runs = || worker.processing.iter().filter_map(|other| Some((&self.tasks[*other], self.tasks[*other].run()?)));
+            let ahead = runs().filter(|(other, run)| other.priority.user >= user && !run.seceded).count() as u32;
+            let ahead_max = worker.slots(self.config.worker_saturation).saturating_add(MORE_URGENT_MAX * worker.profile.nthreads);
+            ahead < ahead_max && runs().any(|(other, run)| other.priority.user < user && !run.executing && !run.seceded)
         };
         let eligible = self.requirements.eligible(self.tasks[id].requirement).iter().copied();
-        let found = eligible.filter(|worker| self.fits(id, *worker, reserved) && has_slot(&self.workers[worker]));
+        let found = eligible.filter(|worker| self.fits(id, *worker, reserved) && may_go_first(&self.workers[worker]));
         found.min_by_key(|worker| (self.workers[worker].load(), self.tie_break(*worker)))
     }
 
