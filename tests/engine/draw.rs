@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use mainstay::dask::{RunSpec, TaskKey};
-use mainstay::engine::{Amount, Annotations, Graph, GraphTask, Requirements, Resources, WorkerSelector};
+use mainstay::engine::{Amount, Annotations, Graph, GraphTask, Override, Overrides, Requirements, Resources, WorkerSelector};
 
 /// All graphs share these keys, so that they meet.
 pub(crate) const KEYS: u32 = 24;
@@ -72,6 +72,12 @@ pub(crate) fn requirements(draw: &mut Draw) -> Requirements {
     };
     if draw.one_in(4) {
         requirements.resources = gpus(draw);
+    }
+    if draw.one_in(3) {
+        let patterns = ["k0", "k1-*", "k?-1", "*", "nothing"];
+        let list = patterns.iter().filter(|_| draw.one_in(2)).collect::<Vec<_>>();
+        let list = list.into_iter().map(|keys| Override { keys: (*keys).to_owned(), conditions: annotations(draw) });
+        requirements.overrides = Overrides::new(list.collect()).expect("patterns");
     }
     if draw.one_in(4) {
         let match_labels = BTreeMap::from([("disk".to_owned(), "nvme".to_owned())]);
