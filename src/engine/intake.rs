@@ -10,7 +10,7 @@ use crate::engine::cycle::{describe, find_cycle};
 use crate::engine::owner::Owner;
 use crate::engine::requirement_table::{Requirement, RequirementId};
 use crate::engine::rules::refusal;
-use crate::engine::task::{Blame, Task};
+use crate::engine::task::{Blame, StateName, Task};
 use crate::engine::task_table::TaskId;
 use crate::engine::{Annotations, ClientId, Engine, Graph, GraphTask, Requirements, WorkerSelector};
 
@@ -28,7 +28,8 @@ pub(super) struct TakenIn {
 }
 
 impl Engine {
-    /// Adds the tasks of a graph that are not known yet; the others keep what they have, as in Dask.
+    /// Adds the tasks of a graph that are not known yet; the others keep what they have, as in Dask. Only what a collection
+    /// brought itself and has neither run nor started is told anew how to run: somebody edited it because it failed.
     ///
     /// Nothing is limbo: a task that depends on a key nobody knows is refused, which fails it; so is every new task of a
     /// graph with a cycle or too many tasks. A task that was refused can be brought again by a later graph.
@@ -39,7 +40,7 @@ impl Engine {
         let mut without_room = Vec::new();
         for graph_task in graph.tasks {
             let own = graph_task.annotations.and_then(|index| annotations.get(index as usize)).cloned();
-            let Some((id, is_new)) = self.record(&graph_task.key, intake.owner) else {
+            let Some((id, is_new)) = self.record(&graph_task, intake.owner) else {
                 without_room.push(graph_task.key);
                 continue;
             };
@@ -71,16 +72,41 @@ impl Engine {
     /// The record of a key, and whether it still has to be told how to run. None when there is no room for more.
     ///
     /// A task that was refused has no way to run: it is as good as new.
-    fn record(&mut self, key: &TaskKey, owner: Owner) -> Option<(TaskId, bool)> {
-        if let Some(id) = self.tasks.id(key) {
-            let task = &self.tasks[id];
-            let is_known = task.run_spec.is_some() || task.replicas().is_some();
-            if !is_known && task.blame().is_some() {
-                self.release(id);
-            }
-            return Some((id, !is_known));
+    fn record(&mut self, graph_task: &GraphTask, owner: Owner) -> Option<(TaskId, bool)> {
+        let Some(id) = self.tasks.id(&graph_task.key) else {
+            return self.has_room().then(|| (self.insert_record(&graph_task.key, owner), true));
+        };
+        let task = &self.tasks[id];
+        let is_known = task.run_spec.is_some() || task.replicas().is_some();
+        if is_known && self.is_outdated(id, graph_task, owner) {
+            self.make_blank(id);
+            return Some((id, true));
         }
-        self.has_room().then(|| (self.insert_record(key, owner), true))
+        if !is_known && task.blame().is_some() {
+            self.release(id);
+        }
+        Some((id, !is_known))
+    }
+
+    /// Whether a collection that brought a task does it differently now, while nothing came of the task yet.
+    fn is_outdated(&self, id: TaskId, graph_task: &GraphTask, owner: Owner) -> bool {
+        let task = &self.tasks[id];
+        let is_its_own = matches!(owner, Owner::Collection(_)) && task.origin == owner && task.member_of.len() <= 1;
+        let is_different = task.run_spec.as_ref() != Some(&graph_task.run_spec);
+        is_its_own && is_different && task.run().is_none() && task.replicas().is_none()
+    }
+
+    /// Makes a task as if nobody had ever said how to run it.
+    fn make_blank(&mut self, id: TaskId) {
+        if self.tasks[id].state_name() != StateName::Released {
+            self.release(id);
+        }
+        for dependency in std::mem::take(&mut self.tasks[id].dependencies) {
+            self.remove_dependent(dependency, id);
+        }
+        self.count_in_collections(id, |collection| _ = collection.retried.remove(&id));
+        let task = &mut self.tasks[id];
+        (task.missing, task.failed, task.failures) = (0, 0, 0);
     }
 
     pub(super) fn has_room(&self) -> bool {

@@ -67,10 +67,16 @@ impl Engine {
                 self.unwant(*old, owner);
             }
         }
-        for old in old_members.difference(&members) {
-            self.drop_member(*old, id);
+        let heirs: BTreeSet<CollectionId> =
+            old_members.difference(&members).filter_map(|old| self.drop_member(*old, id)).collect();
+        for member in &members {
+            if self.is_orphan(*member) {
+                self.tasks[*member].origin = owner;
+            }
         }
-        self.apply_requirements(id);
+        for heir in heirs.into_iter().chain([id]) {
+            self.apply_requirements(heir);
+        }
         // Whoever edits a collection wants to see it tried again.
         for member in members.intersection(&old_members) {
             self.retry_afresh(*member);
@@ -148,12 +154,13 @@ impl Engine {
                 self.unwant(key, Owner::Collection(id));
             }
         }
-        for member in members {
-            self.drop_member(member, id);
-        }
+        let heirs: BTreeSet<CollectionId> = members.into_iter().filter_map(|member| self.drop_member(member, id)).collect();
         if let Some(standing) = self.collections.remove(&id).and_then(|collection| collection.standing) {
             self.standings.remove(&(standing, id));
             self.changed.extend(self.standings.iter().map(|(_, other)| *other));
+        }
+        for heir in heirs {
+            self.apply_requirements(heir);
         }
         self.settle();
         self.send_frees();
@@ -161,10 +168,23 @@ impl Engine {
         self.out.push(Instruction::CollectionReleased { collection: id });
     }
 
-    fn drop_member(&mut self, task: TaskId, id: CollectionId) {
+    /// Takes a task out of a collection. If the collection said how it runs, another that has the task does so from here
+    /// on, and is returned.
+    fn drop_member(&mut self, task: TaskId, id: CollectionId) -> Option<CollectionId> {
         self.leave_collection(task, id);
         if let Some(collection) = self.collections.get_mut(&id) {
             collection.annotate(task, None);
+        }
+        let heir = self.tasks[task].member_of.first().copied().filter(|_| self.tasks[task].origin == Owner::Collection(id))?;
+        self.tasks[task].origin = Owner::Collection(heir);
+        Some(heir)
+    }
+
+    /// Whether nobody is there any more who says under which conditions a task runs.
+    fn is_orphan(&self, task: TaskId) -> bool {
+        match self.tasks[task].origin {
+            Owner::Collection(id) => !self.collections.contains_key(&id),
+            Owner::Client(id) => !self.clients.contains_key(&id),
         }
     }
 

@@ -9,6 +9,7 @@
 //! status w1 paused | change w1 GPU=1 disk=hdd | heartbeat w1 a b | left w1 [expected]
 //!
 //! build c1: a; b <- a; c[retries=2] <- a b want c retries=1 GPU=1 workers=w1,w2 loose disk=nvme priority=5 fifo=1000
+//!                                                    `a@2` is `a` done differently
 //! apply c1 fifo=1000 generation=7                    tasks in order, what is wanted, requirements; `past=a:2` failed before
 //! require c1 priority=3 | remove c1
 //! override c1 load-*[retries=5]; sum[GPU=1]          from here on, instead of those before
@@ -333,7 +334,7 @@ fn asked_for(text: &str) -> Asked<'_> {
             graph.names.insert(key(name), (*given).into());
         }
         graph.tasks.push(GraphTask {
-            key: key(name),
+            key: key(name.split('@').next().unwrap_or(name)),
             dependencies: dependencies.split_whitespace().map(key).collect(),
             order: order as i64,
             data_producer: is("producer"),
