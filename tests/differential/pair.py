@@ -136,6 +136,13 @@ class Side:
         self.wait(futures)
         return self.client.gather(futures)
 
+    def failure(self, collection):
+        """The type and the words of what a collection of one key failed with. Unlike `outcome` it asks for nothing."""
+        self.wait(collection)
+        [future] = futures_of(collection)
+        error = future.exception()
+        return type(error).__name__, str(error)
+
     def outcome(self, collection):
         """The result, or the type and the words of the exception."""
         try:

@@ -76,14 +76,14 @@ def test_negative_amounts_of_resources_are_refused(sides, label):
     _, ours = sides
     with ours.client.as_current():
         kept = ours.client.persist(place(label), resources={"GPU": -1})
-        kind, message = ours.outcome(kept)
+        kind, message = ours.failure(kept)
         assert kind == "RuntimeError" and message.startswith("the annotation `resources` of"), message
 
 
 def test_negative_retries_are_refused(each, label):
     def run(side):
         kept = side.client.persist(delayed(fail)(label, ValueError("no"), dask_key_name=label), retries=-1)
-        return side.outcome(kept)[0], side.count(label)
+        return side.failure(kept)[0], side.count(label)
 
     assert each(run) == [("ValueError", 1), ("RuntimeError", 0)]
 
