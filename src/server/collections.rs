@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
@@ -26,6 +27,8 @@ use crate::wire::value::Value;
 
 /// Builds that run at once; each is a thread on a worker.
 const BUILDS_MAX: usize = 8;
+/// How many times as long as a look takes the next one waits.
+const LOOK_PAUSE: u32 = 9;
 
 /// All collections by number and by uid.
 #[derive(Debug, Default)]
@@ -35,6 +38,16 @@ pub(crate) struct Collections {
     next: u32,
     /// All and only collections whose report may be out of date.
     changed: BTreeSet<CollectionId>,
+    look: Look,
+}
+
+/// When to look for what can be built.
+#[derive(Clone, Copy, Debug, Default)]
+struct Look {
+    is_due: bool,
+    /// Of the last one.
+    ended: Option<Instant>,
+    took: Duration,
 }
 
 impl Collections {
@@ -152,15 +165,30 @@ impl Namespace {
         }
     }
 
-    /// Starts what can be built now, and notes what everything else waits for.
+    /// Has what can be built started at the end of the turn, and what everything else waits for noted.
     pub(crate) fn start_builds(&mut self) {
+        self.collections.look.is_due = true;
+    }
+
+    /// Looks at all collections if something happened that may concern them.
+    ///
+    /// A look takes longer the more collections there are, and each change asks for one. So the next one waits until the
+    /// last has taken no more than a tenth of the time.
+    pub(crate) fn look_if_due(&mut self) {
+        let Look { is_due, ended, took } = self.collections.look;
+        if !is_due || ended.is_some_and(|ended| ended.elapsed() < took * LOOK_PAUSE) {
+            return;
+        }
+        let began = Instant::now();
         // What goes on with the graph that it has may be what others wait for.
         while self.look_at_builds() {}
+        self.collections.look = Look { is_due: false, ended: Some(Instant::now()), took: began.elapsed() };
     }
 
     /// Returns whether a collection has come to rest by that.
     fn look_at_builds(&mut self) -> bool {
         let mut has_resumed = false;
+        let mut running = self.collections.builds_running();
         for (id, verdict) in self.collections.judge_inputs() {
             let Some(collection) = self.collections.entries.get_mut(&id) else { continue };
             let missing = collection.missing_input().cloned();
@@ -175,8 +203,12 @@ impl Namespace {
                     self.resume(id);
                     Stage::Accepted
                 }
-                Next::Build(_) if self.collections.builds_running() >= BUILDS_MAX => Stage::WaitingForTurn,
-                Next::Build(inputs) => self.start_build(id, inputs),
+                Next::Build(_) if running >= BUILDS_MAX => Stage::WaitingForTurn,
+                Next::Build(inputs) => {
+                    let stage = self.start_build(id, inputs);
+                    running += usize::from(matches!(stage, Stage::Building { .. }));
+                    stage
+                }
             };
             self.set_stage(id, stage);
         }

@@ -118,6 +118,7 @@ impl Namespace {
                 }
                 _ = tick.tick() => self.on_tick(),
             }
+            self.look_if_due();
             self.flush();
         }
     }
