@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from conformance_tasks import Counter, fail_first, hold, inc, note, runs, total
+from conformance_tasks import Counter, die, fail_first, hold, inc, note, runs, total
 from distributed import Client, wait
 from distributed.core import Status, connect
 from distributed.versions import get_versions
@@ -101,7 +101,7 @@ def test_a_nanny_brings_its_worker_back(mainstay, client, tmp_path):
 def test_a_task_that_kills_workers_is_given_up(mainstay, client):
     mainstay.start_worker(name="nannied", nanny=True)
     client.wait_for_workers(1)
-    future = client.submit(os._exit, 1)
+    future = client.submit(die)
     innocent = client.map(inc, range(20))
     error = future.exception()
     assert type(error).__name__ == "KilledWorker"

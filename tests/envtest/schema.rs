@@ -80,7 +80,7 @@ const BAD: &[(&str, &str)] = &[
     (r#"{"fifoTimeout": "-5s"}"#, "must be a Dask duration"),
     (r#"{"fifoTimeout": ""}"#, "must be a Dask duration"),
     (r#"{"fifoTimeout": "53w"}"#, "must not be longer than a year (365 days)"),
-    (r#"{"fifoTimeout": "_5w"}"#, "must not be longer than a year (365 days)"),
+    (r#"{"fifoTimeout": "_50w"}"#, "must not be longer than a year (365 days)"),
     (r#"{"fifoTimeout": "1e999s"}"#, "must not be longer than a year (365 days)"),
     (r#"{"fifoTimeout": "99999999999 ms"}"#, "must not be longer than a year (365 days)"),
     (r#"{"resources": {"GPU": -1}}"#, "spec.resources.GPU in body should be greater than or equal to 0"),

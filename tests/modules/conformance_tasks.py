@@ -1,5 +1,6 @@
 """Functions for tasks, importable here and on workers. Files stand for what a test waits for and counts."""
 
+import os
 import pathlib
 import time
 
@@ -52,6 +53,12 @@ def hold(started, gate, value=None):
     while not pathlib.Path(gate).exists():
         time.sleep(0.01)
     return value
+
+
+def die():
+    """Takes its worker with it, once its nanny knows that it has started: a nanny whose worker dies before gives up."""
+    time.sleep(1)
+    os._exit(1)
 
 
 class Counter:

@@ -9,6 +9,8 @@ from distributed import Reschedule, get_worker
 
 # Names that folder on workers, so that both schedulers can be given the very same graph.
 FOLDER = "DIFFERENTIAL_FOLDER"
+# After this time a nanny has heard that its worker has started.
+STARTED_SECONDS = 1
 
 
 def folder():
@@ -123,8 +125,9 @@ def together(label, count):
 
 
 def die(label):
-    """Takes its worker with it."""
+    """Takes its worker with it, once its nanny knows that it has started: a nanny whose worker dies before gives up."""
     note(label)
+    time.sleep(STARTED_SECONDS)
     os._exit(1)
 
 
