@@ -78,6 +78,18 @@ chart-test: helm venv ## Test what Helm makes of the chart
 e2e: install venv ## Tell the stories of tests/e2e on a real cluster: MAINSTAY_TEST_KUBECONFIG, or this checkout's
 	$(PYTHON) -m pytest -q --durations=0 --durations-min=5 tests/e2e $(E2E)
 
+##@ Measure
+
+.PHONY: bench
+bench: venv ## Compare CPU, rate, memory and bytes with the stock scheduler: hours on a quiet machine
+	$(CARGO) build --release --bin mainstay --example fake-worker
+	$(PYTHON) bench/run.py $(BENCH)
+
+.PHONY: bench-quick
+bench-quick: venv ## The same with 10,000 tasks and three repetitions: minutes
+	$(CARGO) build --release --bin mainstay --example fake-worker
+	$(PYTHON) bench/run.py --quick $(BENCH)
+
 ##@ Try it
 
 .PHONY: demo
