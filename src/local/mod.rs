@@ -170,7 +170,7 @@ async fn follow(
         if is_settled && !is_told && !names.is_empty() {
             is_told = true;
             progress.finish();
-            tell(&progress, &reports, address);
+            tell(&progress, &reports, (!args.once).then_some(address));
             if args.once {
                 let failed = settled.contains(&Settled::Failed);
                 return Ok(if failed { Outcome::Failed } else { Outcome::Done });
@@ -211,7 +211,8 @@ fn settled(report: &Report) -> Settled {
     }
 }
 
-fn tell(progress: &Progress, reports: &[(&str, Arc<Report>)], address: &str) {
+/// Says what came of the collections. With an `address`, also how to read them there.
+fn tell(progress: &Progress, reports: &[(&str, Arc<Report>)], address: Option<&str>) {
     for (name, report) in reports {
         match &report.stage {
             Stage::BuildFailed(error) => {
@@ -238,9 +239,10 @@ fn tell(progress: &Progress, reports: &[(&str, Arc<Report>)], address: &str) {
         }
         for output in &summary.outputs {
             let kind = report.outputs.iter().find(|info| info.name == output.name).map_or("", |info| info.type_name.as_str());
-            progress.say(&format!("{name}/{}: {kind}, {} keys, {}", output.name, output.keys, progress::size(output.nbytes)));
+            let keys = if output.keys == 1 { "1 key".to_owned() } else { format!("{} keys", output.keys) };
+            progress.say(&format!("{name}/{}: {kind}, {keys}, {}", output.name, progress::size(output.nbytes)));
         }
-        if let Some(output) = summary.outputs.first() {
+        if let (Some(output), Some(address)) = (summary.outputs.first(), address) {
             progress.say(&format!(
                 "  python -c 'from distributed import Client; print(Client(\"{address}\").get_dataset(\"{name}/{}\"))'",
                 output.name

@@ -128,7 +128,7 @@ def test_the_example_of_the_guide(tmp_path):
     [example] = [block for block in re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL) if "name: report}" in block]
     process = run_local(tmp_path / "run", example, "--workers", "1")
     assert process.wait() == 0, process.output
-    assert re.search(r"^report/by_name: Series, 1 keys", process.output, re.MULTILINE), process.output
+    assert re.search(r"^report/by_name: Series, 1 key,", process.output, re.MULTILINE), process.output
 
 
 # ---- what cannot be read
