@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Drives the stock `dask scheduler` and Mainstay with the same programs, one after the other, and compares what they take.
 
-`run.py [--quick] [--only WORD] [--json FILE]`. Each program runs on a fresh scheduler, the sides alternate, and the table
-has medians: of each side, and of the ratios of the pairs.
+Each program runs on a fresh scheduler, the sides alternate, and the table has medians: of each side, and of the ratios of
+the pairs.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import datetime
 import gc
 import json
 import os
+import pathlib
 import platform
 import statistics
 import time
@@ -18,7 +19,10 @@ import warnings
 
 from distributed import Client, wait
 from shapes import SHAPES
-from sides import await_condition, side
+from sides import REPOSITORY, side
+
+DOCS = REPOSITORY / "docs/performance.md"
+BEGIN, END = "<!-- by bench/run.py --docs -->", "<!-- end -->"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +40,13 @@ class Program:
         return f"{self.shape} {self.count:,} on {self.workers}×{self.threads}{extra}"
 
 
-QUICK = [Program(shape, 10_000, 16, 8) for shape in SHAPES] + [
+SIZED = [shape for shape in SHAPES if shape != "chain"]
+QUICK = [Program(shape, 10_000, 16, 8) for shape in SIZED] + [
+    Program("chain", 500, 16, 8),
     Program("independent", 10_000, 16, 8, restricted=True),
     Program("independent", 10_000, 2, 1),
 ]
-FULL = QUICK + [Program(shape, 100_000, 16, 8) for shape in SHAPES if shape != "chain"] + [
+FULL = QUICK + [Program(shape, 100_000, 16, 8) for shape in SIZED] + [
     Program("independent", 10_000, 1000, 1),
     Program("tree", 10_000, 1000, 1),
 ]
@@ -82,40 +88,39 @@ def measure(program, name):
     }
 
 
+# Each with how it is shown, and whether more of it is better.
 COLUMNS = [
-    ("cpu_us", "CPU µs/task", "{:.1f}"),
-    ("rate", "tasks/s", "{:,.0f}"),
-    ("first_s", "first task after s", "{:.2f}"),
-    ("held_bytes", "held B/task", "{:,.0f}"),
-    ("bytes_down", "wire B/task", "{:,.0f}"),
+    ("cpu_us", "CPU µs/task", "{:.1f}", False),
+    ("rate", "tasks/s", "{:,.0f}", True),
+    ("first_s", "s to first task", "{:.2f}", False),
+    ("held_bytes", "held B/task", "{:,.0f}", False),
+    ("bytes_down", "wire B/task", "{:,.0f}", False),
 ]
 
 
 def table(results):
-    """A Markdown table: for each figure stock Dask, Mainstay, and the median ratio."""
-    lines = ["| program | " + " | ".join(f"{title}: dask | mainstay | ratio" for _, title, _ in COLUMNS) + " |"]
-    lines.append("|---|" + "---|" * (3 * len(COLUMNS)))
+    """A Markdown table: of each figure what the stock scheduler and Mainstay have, and how many times better Mainstay is."""
+    lines = ["| program | " + " | ".join(title for _, title, _, _ in COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS)]
     for program, pairs in results.items():
         cells = []
-        for figure, _, shown in COLUMNS:
+        for figure, _, shown, more_is_better in COLUMNS:
             sides = [[pair[name][figure] for pair in pairs] for name in ("dask", "mainstay")]
-            ratios = [stock / ours if ours else float("inf") for stock, ours in zip(*sides)]
-            cells += [shown.format(statistics.median(values)) for values in sides] + [f"{statistics.median(ratios):.2f}"]
+            ratios = [ours / stock if more_is_better else stock / ours for stock, ours in zip(*sides)]
+            stock, ours = (shown.format(statistics.median(values)) for values in sides)
+            ratio = statistics.median(ratios)
+            cells.append(f"{stock} → {ours} (**{ratio:.{2 if ratio < 1 else 1 if ratio < 10 else 0}f}×**)")
         lines.append(f"| {program} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def main():
-    # Fake workers say little of what they are made of.
-    warnings.filterwarnings("ignore", category=UserWarning)
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="10,000 tasks, three repetitions")
-    parser.add_argument("--only", default="", help="programs that have this word")
-    parser.add_argument("--repetitions", type=int)
-    parser.add_argument("--json", help="also write all figures there")
-    args = parser.parse_args()
-    repetitions = args.repetitions or (3 if args.quick else 5)
-    programs = [program for program in (QUICK if args.quick else FULL) if args.only in str(program)]
+def write_docs(text):
+    """Puts the table where people read it."""
+    before, _, rest = DOCS.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    DOCS.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def run(programs, repetitions):
     results = {}
     for program in programs:
         results[str(program)] = []
@@ -126,10 +131,31 @@ def main():
             shown = {name: {key: round(value, 2) for key, value in figures.items()} for name, figures in pair.items()}
             print(f"{program}: {json.dumps(shown)}", flush=True)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {datetime.date.today()}, {repetitions} repetitions"
-    print(f"\n{machine}; ratio is dask / mainstay\n\n{table(results)}")
+    return {"machine": machine, "results": results}
+
+
+def main():
+    # Fake workers say little of what they are made of.
+    warnings.filterwarnings("ignore", message="Mismatched versions")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="10,000 tasks, three repetitions")
+    parser.add_argument("--only", default="", help="programs that have this word")
+    parser.add_argument("--repetitions", type=int)
+    parser.add_argument("--json", type=pathlib.Path, help="also write all figures there")
+    parser.add_argument("--load", type=pathlib.Path, help="show the figures of this file instead of measuring")
+    parser.add_argument("--docs", action="store_true", help="also put the table into docs/performance.md")
+    args = parser.parse_args()
+    if args.load:
+        measured = json.loads(args.load.read_text())
+    else:
+        programs = [program for program in (QUICK if args.quick else FULL) if args.only in str(program)]
+        measured = run(programs, args.repetitions or (3 if args.quick else 5))
+    text = f"{measured['machine']}; stock → Mainstay, and how many times better:\n\n{table(measured['results'])}"
+    print(f"\n{text}")
     if args.json:
-        with open(args.json, "w") as file:
-            json.dump({"machine": machine, "results": results}, file, indent=1)
+        args.json.write_text(json.dumps(measured, indent=1))
+    if args.docs:
+        write_docs(text)
 
 
 if __name__ == "__main__":
