@@ -130,7 +130,7 @@ class Side:
 
     def await_workers(self, client, count):
         def there():
-            return len(client.scheduler_info(n_workers=-1)["workers"]) == count + self.helpers
+            return len(client.nthreads()) == count + self.helpers
 
         await_condition(there, f"{count} workers", 0.1)
 

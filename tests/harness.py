@@ -32,6 +32,14 @@ def environment(**extra):
     return {**kept, "PATH": path, "PYTHONPATH": str(MODULES), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **extra}
 
 
+def workers_of(client):
+    """What the scheduler says of its workers, by address.
+
+    Not by `Client.scheduler_info`: it returns a field that the Client sets anew every two seconds, and then without workers.
+    """
+    return client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+
+
 class Process:
     """A child with its output in a file."""
 

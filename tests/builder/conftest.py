@@ -53,7 +53,7 @@ class Builder:
 
     def __init__(self, client):
         self.client = client
-        self.workers = list(client.scheduler_info(n_workers=-1)["workers"])
+        self.workers = list(client.nthreads())
 
     def ask(self, operation, request, worker=0):
         async def call():

@@ -333,7 +333,7 @@ def test_a_source_computes_through_the_workers_client(builder, client):
 import dask, os
 from distributed import get_client, get_worker
 name = get_client().id
-other = [address for address in get_client().scheduler_info()["workers"] if address != get_worker().address]
+other = [address for address in get_client().nthreads() if address != get_worker().address]
 elsewhere = get_client().submit(lambda: os.getpid(), workers=other, pure=False).result() != os.getpid()
 """,
         *("name", "elsewhere"),

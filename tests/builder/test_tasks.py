@@ -159,7 +159,7 @@ def test_a_missing_module_fails_the_task_and_not_the_worker(builder, client):
         futures["gone"].result()
     with pytest.raises(AttributeError, match="module 'acme.io' has no attribute 'lod'"):
         futures["odd"].result()
-    assert len(client.scheduler_info()["workers"]) == 2
+    assert len(client.nthreads()) == 2
 
 
 @pytest.mark.parametrize("has_package", [True, False])

@@ -12,7 +12,7 @@ from distributed import Client
 TESTS = pathlib.Path(__file__).parents[1]
 sys.path[:0] = [str(pathlib.Path(__file__).parent), str(TESTS), str(TESTS / "modules")]
 
-from harness import BINARY, await_condition, served  # noqa: E402
+from harness import BINARY, await_condition, served, workers_of  # noqa: E402
 
 
 def pytest_sessionstart(session):
@@ -47,5 +47,5 @@ def client(shared):
 @pytest.fixture
 def address_of(shared):
     """The addresses of the shared workers by name."""
-    workers = shared.observer.scheduler_info(n_workers=-1)["workers"]
+    workers = workers_of(shared.observer)
     return {worker["name"]: address for address, worker in workers.items()}

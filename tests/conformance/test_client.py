@@ -215,7 +215,7 @@ def test_gather_from_workers_directly(client):
 
 
 def test_what_a_scheduler_knows(client, address_of):
-    info = client.scheduler_info(n_workers=-1)
+    info = client.sync(client.scheduler.identity, n_workers=-1)
     assert info["address"] == client.scheduler.address and info["type"] == "Scheduler"
     assert {worker["name"]: worker["nthreads"] for worker in info["workers"].values()} == {"alice": 2, "bob": 1}
     assert info["workers"][address_of["alice"]]["resources"] == {"GPU": 2.0}

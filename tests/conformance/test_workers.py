@@ -9,7 +9,7 @@ from conformance_tasks import Counter, die, fail_first, hold, inc, note, runs, t
 from distributed import Client, wait
 from distributed.core import Status, connect
 from distributed.versions import get_versions
-from harness import await_condition, served
+from harness import await_condition, served, workers_of
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def client(mainstay):
 
 def named(client):
     """Workers by name."""
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    workers = workers_of(client)
     return {worker["name"]: {**worker, "address": address} for address, worker in workers.items()}
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dask.delayed import delayed
 from differential_tasks import FOLDER, hold, notes
 from distributed import Client, futures_of, wait
-from harness import DEADLINE_SECONDS, Mainstay, StockScheduler, await_condition
+from harness import DEADLINE_SECONDS, Mainstay, StockScheduler, await_condition, workers_of
 
 # dora is for tests of order alone: what is to run one after the other runs there. erin has another host.
 WORKERS = {
@@ -47,7 +47,7 @@ class Side:
 
     @property
     def addresses(self):
-        workers = self.observer.scheduler_info(n_workers=-1)["workers"]
+        workers = workers_of(self.observer)
         return {str(worker["name"]): address for address, worker in workers.items()}
 
     def await_workers(self, *names):
