@@ -141,14 +141,23 @@ impl Engine {
         task.origin = intake.owner;
         task.data_producer = graph_task.data_producer;
         task.actor = graph_task.actor;
-        task.retries = own.and_then(|own| own.retries).unwrap_or(intake.requirements.retries);
-        let user = user_priority(intake.requirements, own);
-        let requirement = self.requirement_of(intake.requirements, own, graph_task.actor, false);
-        self.set_conditions(id, Priority::new(user, intake.generation, graph_task.order), requirement);
+        // It stands in no queue yet, so no index hangs on its priority.
+        task.priority = Priority::new(0.0, intake.generation, graph_task.order);
+        self.set_requirements(id, intake.requirements, own);
+    }
+
+    /// Has requirements apply to a task, and before them what was said of it alone.
+    pub(super) fn set_requirements(&mut self, id: TaskId, requirements: &Requirements, own: Option<&Annotations>) {
+        let task = &mut self.tasks[id];
+        task.retries = own.and_then(|own| own.retries).unwrap_or(requirements.retries);
+        let priority = Priority { user: user_priority(requirements, own), ..task.priority };
+        let (actor, isolated) = (task.actor, task.is_suspect());
+        let requirement = self.requirement_of(requirements, own, actor, isolated);
+        self.set_conditions(id, priority, requirement);
     }
 
     /// The interned requirement of a task; counted as one more use.
-    pub(super) fn requirement_of(
+    fn requirement_of(
         &mut self,
         requirements: &Requirements,
         own: Option<&Annotations>,
@@ -210,7 +219,7 @@ impl Engine {
 }
 
 /// What the user gave a task; a number that is none counts as 0.
-pub(super) fn user_priority(requirements: &Requirements, own: Option<&Annotations>) -> f64 {
+fn user_priority(requirements: &Requirements, own: Option<&Annotations>) -> f64 {
     let given = own.and_then(|own| own.priority).unwrap_or(requirements.priority);
     if Priority::is_valid_user_priority(given) { given } else { 0.0 }
 }

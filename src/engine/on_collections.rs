@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::dask::{Priority, TaskKey};
+use crate::dask::TaskKey;
 use crate::engine::collection::{Collection, Output};
-use crate::engine::intake::{Intake, user_priority};
+use crate::engine::intake::Intake;
 use crate::engine::overrides::{Matches, closest};
 use crate::engine::owner::Owner;
 use crate::engine::task::Blame;
 use crate::engine::task_table::TaskId;
-use crate::engine::{Annotations, CollectionId, Engine, Exception, Graph, Instruction, Past, Requirements, UnmatchedOverride};
+use crate::engine::{CollectionId, Engine, Exception, Graph, Instruction, Past, Requirements, UnmatchedOverride};
 
 impl Engine {
     pub(super) fn on_collection_applied(&mut self, id: CollectionId, fifo_timeout_ms: u64, generation: Option<u64>) {
@@ -208,15 +208,6 @@ impl Engine {
                 self.retry(task_id);
             }
         }
-    }
-
-    fn set_requirements(&mut self, id: TaskId, requirements: &Requirements, own: Option<&Annotations>) {
-        let task = &mut self.tasks[id];
-        task.retries = own.and_then(|own| own.retries).unwrap_or(requirements.retries);
-        let priority = Priority { user: user_priority(requirements, own), ..task.priority };
-        let (actor, isolated) = (task.actor, task.is_suspect());
-        let requirement = self.requirement_of(requirements, own, actor, isolated);
-        self.set_conditions(id, priority, requirement);
     }
 
     /// Which overrides match each member, in the members' order; nothing when there are no overrides. Notes those that
