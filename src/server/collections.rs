@@ -297,8 +297,8 @@ impl Namespace {
         let revision = collection.request.revision.clone();
         let past = collection.past(&document);
         let names = document.graph.names.clone();
-        let is_remade = collection.accepted.as_ref().is_some_and(|old| old.revision == revision);
-        let remade_at = self.engine.summary(id).filter(|_| is_remade).map(|summary| summary.losses);
+        let remade = collection.accepted.as_ref().filter(|old| old.revision == revision);
+        let remade_at = remade.and_then(|_| self.engine.summary(id)).map(|summary| summary.losses);
         collection.accepted = Some(Accepted { revision, inputs, outputs: document.outputs, names, remade_at });
         self.stimulate(Stimulus::CollectionBuilt { collection: id, graph: document.graph, outputs, requirements, past });
     }
