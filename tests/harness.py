@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 REPOSITORY = pathlib.Path(__file__).parents[1]
 BINARY = pathlib.Path(os.environ.get("MAINSTAY", REPOSITORY / "target/debug/mainstay")).resolve()
 MODULES = pathlib.Path(__file__).parent / "modules"
@@ -30,6 +32,12 @@ def environment(**extra):
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DASK_", "RUST_LOG"))}
     path = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
     return {**kept, "PATH": path, "PYTHONPATH": str(MODULES), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **extra}
+
+
+def pytest_sessionstart(session):
+    """For the `conftest.py` of a suite that runs the binary."""
+    if not BINARY.exists():
+        pytest.exit(f"{BINARY} is not there: run `make build`, or name another with MAINSTAY", returncode=3)
 
 
 def workers_of(client):

@@ -12,12 +12,7 @@ from distributed import Client
 TESTS = pathlib.Path(__file__).parents[1]
 sys.path[:0] = [str(pathlib.Path(__file__).parent), str(TESTS), str(TESTS / "modules")]
 
-from harness import BINARY, await_condition, served, workers_of  # noqa: E402
-
-
-def pytest_sessionstart(session):
-    if not BINARY.exists():
-        pytest.exit(f"{BINARY} is not there: run `make build`, or name another with MAINSTAY", returncode=3)
+from harness import await_condition, pytest_sessionstart, served, workers_of  # noqa: E402, F401
 
 
 @pytest.fixture(scope="session")

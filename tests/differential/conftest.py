@@ -14,13 +14,8 @@ import pytest
 TESTS = pathlib.Path(__file__).parents[1]
 sys.path[:0] = [str(pathlib.Path(__file__).parent), str(TESTS), str(TESTS / "modules")]
 
-from harness import BINARY  # noqa: E402
+from harness import pytest_sessionstart  # noqa: E402, F401
 from pair import WORKERS, at_once, clients, in_turn, pair  # noqa: E402
-
-
-def pytest_sessionstart(session):
-    if not BINARY.exists():
-        pytest.exit(f"{BINARY} is not there: run `make build`, or name another with MAINSTAY", returncode=3)
 
 
 @pytest.fixture(scope="session")
