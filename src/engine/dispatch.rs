@@ -18,7 +18,7 @@ use crate::engine::requirement_table::RequirementId;
 use crate::engine::task::{Run, Task, TaskState};
 use crate::engine::task_table::TaskId;
 use crate::engine::worker::Worker;
-use crate::engine::{ComputeTask, Engine, Instruction, RunId, WorkerId};
+use crate::engine::{Engine, Instruction, RunId, WorkerId};
 
 /// How many of the least loaded workers are compared for a task.
 const CANDIDATES_MAX: usize = 20;
@@ -220,27 +220,10 @@ impl Engine {
         self.runs += 1;
         let run_id = RunId((u64::from(self.config.epoch) << 32) + self.runs);
         let task = &self.tasks[id];
-        let Some(run_spec) = task.run_spec.clone() else { return };
-        let requirement = self.requirements.get(task.requirement);
-        let dependencies = task.dependencies.iter().map(|dependency| {
-            let key = self.tasks[*dependency].key.clone();
-            let holders = self.addresses(self.tasks[*dependency].holders());
-            (key, self.tasks[*dependency].nbytes(), holders)
-        });
-        let compute = ComputeTask {
-            key: task.key.clone(),
-            run_id,
-            dependencies: dependencies.collect(),
-            priority: task.priority,
-            run_spec,
-            resources: requirement.resources.clone(),
-            actor: task.actor,
-            executor: requirement.executor.clone(),
-        };
         let expected_us = self.prefixes.expected_us(task.prefix) + self.transfer_us(self.missing_data(id, worker));
         let run =
             Run { worker, run_id, since: self.now, expected_us, requirement: task.requirement, seceded: false, executing: false };
         self.transition(id, TaskState::Processing(run));
-        self.out.push(Instruction::ComputeTask { worker, task: Box::new(compute) });
+        self.out.push(Instruction::ComputeTask { worker, task: id, run_id });
     }
 }

@@ -2,15 +2,17 @@
 
 use bytes::Bytes;
 
-use crate::dask::{Priority, RunSpec, TaskKey, WorkerAddress};
-use crate::engine::{ClientId, CollectionId, Exception, Resources, RunId, WorkerId};
+use crate::dask::{TaskKey, WorkerAddress};
+use crate::engine::{ClientId, CollectionId, Exception, RunId, TaskId, WorkerId};
 
 /// One thing to do; a list of them answers each stimulus, to be carried out in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Instruction {
+    /// Run a task: [`Engine::compute_task`](crate::engine::Engine::compute_task) says what is to be told of it.
     ComputeTask {
         worker: WorkerId,
-        task: Box<ComputeTask>,
+        task: TaskId,
+        run_id: RunId,
     },
     FreeKeys {
         worker: WorkerId,
@@ -74,18 +76,4 @@ pub enum Instruction {
     CollectionReleased {
         collection: CollectionId,
     },
-}
-
-/// Run a task.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ComputeTask {
-    pub key: TaskKey,
-    pub run_id: RunId,
-    /// For each dependency its size and who holds it; never an empty list of holders.
-    pub dependencies: Vec<(TaskKey, u64, Vec<WorkerAddress>)>,
-    pub priority: Priority,
-    pub run_spec: RunSpec,
-    pub resources: Resources,
-    pub actor: bool,
-    pub executor: Option<String>,
 }

@@ -21,6 +21,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod collection;
+mod compute_task;
 mod cycle;
 mod dispatch;
 mod draining;
@@ -54,8 +55,9 @@ mod value_types;
 mod view;
 mod worker;
 
+pub use compute_task::{ComputeTask, Dependency};
 pub use graph::{Annotations, Graph, GraphTask, TaskNames};
-pub use instruction::{ComputeTask, Instruction};
+pub use instruction::Instruction;
 pub use overrides::{OVERRIDES_MAX, Override, Overrides, OverridesError};
 pub use placement::{LeastLoaded, Locality, POLICIES, Placement};
 pub use progress::{CountsByPrefix, Progress};
@@ -65,6 +67,7 @@ pub use stimulus::{
 };
 pub use story::{STORY_ENTRIES_MAX, Stats, StoryEntry};
 pub use summary::{FailureSummary, OutputSummary, RetrySummary, Summary, TaskCounts, UnmatchedOverride, Unrunnable, WorkerShare};
+pub use task_table::TaskId;
 pub use view::WorkerView;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -76,7 +79,7 @@ use prefix::PrefixTable;
 use requirement_table::RequirementTable;
 use story::Story;
 use task::Run;
-use task_table::{TaskId, TaskTable};
+use task_table::TaskTable;
 use value_types::TypeTable;
 use worker::{Load, Worker};
 
@@ -247,7 +250,7 @@ impl Engine {
             }
             Stimulus::WorkerLeft { worker, expected } => self.on_worker_left(worker, expected),
 
-            Stimulus::TaskFinished { worker, key, run_id, nbytes, typename: _, type_pickle, compute_ms } => {
+            Stimulus::TaskFinished { worker, key, run_id, nbytes, type_pickle, compute_ms } => {
                 self.on_task_finished(worker, &key, run_id, on_tasks::Outcome { nbytes, type_pickle, compute_ms });
             }
             Stimulus::TaskErred { worker, key, run_id, failure } => self.on_task_erred(worker, &key, run_id, failure),

@@ -199,7 +199,7 @@ impl Resources {
         self.0.get(name).copied().unwrap_or_default()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&str, Amount)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Amount)> + Clone {
         self.0.iter().map(|(name, amount)| (name.as_str(), *amount))
     }
 

@@ -124,7 +124,6 @@ pub enum Stimulus {
         key: TaskKey,
         run_id: RunId,
         nbytes: u64,
-        typename: String,
         type_pickle: Bytes,
         compute_ms: Option<f64>,
     },

@@ -8,7 +8,7 @@ use crate::engine::task::Task;
 
 /// The place of a task in the `TaskTable`; given again once the task is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct TaskId(u32);
+pub struct TaskId(u32);
 
 /// Most tasks have few neighbours: four fit without an allocation.
 pub(super) type TaskList = SmallVec<[TaskId; 4]>;

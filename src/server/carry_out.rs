@@ -2,96 +2,71 @@
 
 use bytes::Bytes;
 
-use crate::engine::{ComputeTask, Exception, Instruction, RunId, Stimulus, WorkerId};
+use crate::engine::{Exception, Instruction, RunId, Stimulus};
 use crate::server::namespace::Namespace;
-use crate::wire::messages::{self, ToClient, ToWorker};
+use crate::wire::messages::{ToClient, ToWorker};
 use crate::wire::pickle::Object;
 use crate::wire::value::Value;
 
 impl Namespace {
     pub(crate) fn carry_out(&mut self, instruction: Instruction) {
         match instruction {
-            Instruction::ComputeTask { worker, task } => self.compute_task(worker, *task),
+            Instruction::ComputeTask { worker, task, run_id } => {
+                // A run that carrying out an earlier instruction has ended is not worth a word.
+                if let Some(task) = self.engine.compute_task(task, run_id) {
+                    self.workers.tell_run(worker, task);
+                }
+            }
             Instruction::FreeKeys { worker, keys } => {
-                self.workers.tell(worker, ToWorker::FreeKeys { keys, stimulus_id: stimulus_id("free-keys") });
+                self.workers.tell(worker, &ToWorker::FreeKeys { keys, stimulus_id: "mainstay-free-keys".to_owned() });
             }
             Instruction::AcquireReplicas { worker, replicas } => {
-                self.workers.tell(worker, ToWorker::AcquireReplicas { replicas, stimulus_id: stimulus_id("acquire-replicas") });
+                self.workers
+                    .tell(worker, &ToWorker::AcquireReplicas { replicas, stimulus_id: "mainstay-acquire-replicas".to_owned() });
             }
             Instruction::RemoveReplicas { worker, keys } => {
-                self.workers.tell(worker, ToWorker::RemoveReplicas { keys, stimulus_id: stimulus_id("remove-replicas") });
+                self.workers.tell(worker, &ToWorker::RemoveReplicas { keys, stimulus_id: "mainstay-remove-replicas".to_owned() });
             }
             Instruction::StealRequest { worker, key, run_id } => {
-                self.workers.tell(worker, ToWorker::StealRequest { key, stimulus_id: steal_request_id(run_id) });
+                self.workers.tell(worker, &ToWorker::StealRequest { key, stimulus_id: steal_request_id(run_id) });
             }
             Instruction::RefreshWhoHas { worker, who_has } => {
-                self.workers.tell(worker, ToWorker::RefreshWhoHas { who_has, stimulus_id: stimulus_id("refresh-who-has") });
+                self.workers
+                    .tell(worker, &ToWorker::RefreshWhoHas { who_has, stimulus_id: "mainstay-refresh-who-has".to_owned() });
             }
             Instruction::RemoveWorker { worker, gone } => {
-                self.workers.tell(worker, ToWorker::RemoveWorker { worker: gone, stimulus_id: stimulus_id("remove-worker") });
+                self.workers
+                    .tell(worker, &ToWorker::RemoveWorker { worker: gone, stimulus_id: "mainstay-remove-worker".to_owned() });
             }
             Instruction::KeyInMemory { client, key, type_pickle } => {
                 if self.clients.is_fire_and_forget(client) {
                     return self.stimulate(Stimulus::ClientReleasesKeys { client, keys: vec![key] });
                 }
                 let type_pickle = Some(type_pickle).filter(|pickle: &Bytes| !pickle.is_empty());
-                self.clients.tell(client, ToClient::KeyInMemory { key, type_pickle });
+                self.clients.tell(client, &ToClient::KeyInMemory { key, type_pickle });
             }
             Instruction::TaskErred { client, key, exception } => {
                 if self.clients.is_fire_and_forget(client) {
                     return self.stimulate(Stimulus::ClientReleasesKeys { client, keys: vec![key] });
                 }
                 let (exception, traceback) = exception_values(&key, exception);
-                self.clients.tell(client, ToClient::TaskErred { key, exception, traceback });
+                self.clients.tell(client, &ToClient::TaskErred { key, exception, traceback });
             }
-            Instruction::LostData { client, key } => self.clients.tell(client, ToClient::LostData { key }),
+            Instruction::LostData { client, key } => self.clients.tell(client, &ToClient::LostData { key }),
             Instruction::CancelledKeys { client, keys, reason } => {
                 let cancelled = ToClient::CancelledKeys { keys, reason: Some(reason), msg: None };
-                self.clients.tell(client, cancelled);
+                self.clients.tell(client, &cancelled);
             }
-            Instruction::TaskRetried { client, key } => self.clients.tell(client, ToClient::TaskRetried { key }),
+            Instruction::TaskRetried { client, key } => self.clients.tell(client, &ToClient::TaskRetried { key }),
             Instruction::CollectionChanged { collection } => self.on_collection_changed(collection),
             Instruction::CollectionReleased { collection } => self.on_collection_released(collection),
         }
     }
-
-    fn compute_task(&mut self, worker: WorkerId, task: ComputeTask) {
-        let Some(entry) = self.workers.get(worker) else { return };
-        // A name that the worker did not declare itself would make it exit; the engine counts those alone.
-        let resource_restrictions = task
-            .resources
-            .iter()
-            .filter(|(name, amount)| !amount.is_zero() && !entry.declared.get(name).is_zero())
-            .map(|(name, amount)| (name.to_owned(), amount.as_f64()))
-            .collect();
-        let annotations = match task.executor {
-            Some(executor) => Value::map([("executor", executor.into())]),
-            None => Value::Map(Vec::new()),
-        };
-        let message = messages::ComputeTask {
-            key: task.key,
-            run_id: task.run_id.0,
-            dependencies: task.dependencies,
-            priority: task.priority,
-            run_spec: task.run_spec,
-            resource_restrictions,
-            actor: task.actor,
-            annotations,
-            span_id: None,
-            stimulus_id: stimulus_id("compute-task"),
-        };
-        self.workers.tell(worker, ToWorker::ComputeTask(Box::new(message)));
-    }
-}
-
-/// Only a label: a worker writes it into its own story.
-fn stimulus_id(op: &str) -> String {
-    format!("mainstay-{op}")
 }
 
 /// Says which run is asked for: the answer repeats it.
 fn steal_request_id(run_id: RunId) -> String {
-    stimulus_id(&format!("steal-request-{}", run_id.0))
+    format!("mainstay-steal-request-{}", run_id.0)
 }
 
 /// The run that a steal request was about, from its answer.

@@ -15,7 +15,7 @@ use crate::server::build_document::BuildDocument;
 use crate::server::builder::{self, BUILDERS_LOST_MAX, BuildFailure, Operation};
 use crate::server::event::Event;
 use crate::server::namespace::Namespace;
-use crate::wire::encode::encode_batch;
+use crate::wire::encode::{Batch, encode_batch};
 use crate::wire::messages::{FromClient, ToClient, UpdateGraph};
 use crate::wire::pickle::Object;
 use crate::wire::value::Value;
@@ -40,7 +40,8 @@ pub(crate) struct Clients {
 pub(crate) struct Client {
     pub(crate) name: ClientName,
     outbox: Outbox,
-    waiting: Vec<ToClient>,
+    /// What it is told at the end of the turn.
+    batch: Batch,
     lowering: Option<Lowering>,
     /// What it said after the graph that is being lowered.
     later: VecDeque<FromClient>,
@@ -85,9 +86,9 @@ impl Clients {
     }
 
     /// Queues a message until the end of the turn; who has no comm is not told.
-    pub(crate) fn tell(&mut self, client: ClientId, message: ToClient) {
+    pub(crate) fn tell(&mut self, client: ClientId, message: &ToClient) {
         if let Some(entry) = self.entries.get_mut(&client) {
-            entry.waiting.push(message);
+            entry.batch.push(message);
             self.unflushed.insert(client);
         }
     }
@@ -97,10 +98,9 @@ impl Clients {
         let mut lost = Vec::new();
         for id in std::mem::take(&mut self.unflushed) {
             let Some(client) = self.entries.get_mut(&id) else { continue };
-            if client.outbox.push(encode_batch(&client.waiting)).is_err() {
+            if client.outbox.push(client.batch.take()).is_err() {
                 lost.push(id);
             }
-            client.waiting.clear();
         }
         lost
     }
@@ -114,7 +114,7 @@ impl Namespace {
         // In a batch of its own. A Client that is gone already is noticed by its reader.
         let _ = outbox.push(encode_batch(&[start]));
         let client =
-            Client { name, outbox, waiting: Vec::new(), lowering: None, later: VecDeque::new(), flushed: BTreeSet::new() };
+            Client { name, outbox, batch: Batch::default(), lowering: None, later: VecDeque::new(), flushed: BTreeSet::new() };
         self.clients.entries.insert(id, client);
         id
     }
@@ -154,7 +154,7 @@ impl Namespace {
                 self.stimulate(Stimulus::CancelKeys { client, keys, force });
             }
             FromClient::HeartbeatClient => {
-                self.clients.tell(client, ToClient::AdjustHeartbeatInterval { interval: HEARTBEAT_INTERVAL });
+                self.clients.tell(client, &ToClient::AdjustHeartbeatInterval { interval: HEARTBEAT_INTERVAL });
             }
             FromClient::CloseClient | FromClient::CloseStream => self.on_client_gone(client),
             FromClient::SubscribeTopic { topic } => self.topics.subscribe(&topic, client),
@@ -252,7 +252,7 @@ impl Namespace {
     fn refuse_graph(&mut self, client: ClientId, keys: &[TaskKey], exception: &Value) {
         for key in keys {
             let erred = ToClient::TaskErred { key: key.clone(), exception: exception.clone(), traceback: Value::Nil };
-            self.clients.tell(client, erred);
+            self.clients.tell(client, &erred);
         }
     }
 

@@ -66,7 +66,7 @@ impl Namespace {
     fn set_status(&mut self, worker: WorkerId, status: WorkerStatus, name: &str) {
         self.stimulate(Stimulus::WorkerStatusChanged { worker, status });
         let stimulus_id = "mainstay-retire".to_owned();
-        self.workers.tell(worker, ToWorker::WorkerStatusChange { status: name.to_owned(), stimulus_id });
+        self.workers.tell(worker, &ToWorker::WorkerStatusChange { status: name.to_owned(), stimulus_id });
     }
 
     fn copy_sole_replicas(&mut self, retirement: Retirement) {

@@ -64,7 +64,7 @@ impl Namespace {
                 events.push_back((time, msg.clone()));
             }
             for client in self.topics.subscribers.get(topic).into_iter().flatten() {
-                self.clients.tell(*client, ToClient::Event { topic: topic.clone(), time, msg: msg.clone() });
+                self.clients.tell(*client, &ToClient::Event { topic: topic.clone(), time, msg: msg.clone() });
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The workers that registered with one namespace.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -8,16 +8,16 @@ use tracing::{info, warn};
 
 use crate::comm::Outbox;
 use crate::dask::{WorkerAddress, readable_exception};
-use crate::engine::{Amount, Failure, Resources, RunId, Stimulus, WorkerId, WorkerProfile, WorkerStatus};
+use crate::engine::{Amount, ComputeTask, Failure, Resources, RunId, Stimulus, WorkerId, WorkerProfile, WorkerStatus};
 use crate::server::admission::{Facts, Verdict};
 use crate::server::carry_out::run_of_steal_request;
 use crate::server::clock::unix_seconds;
 use crate::server::event::Arrival;
 use crate::server::handle::Refusal;
 use crate::server::namespace::Namespace;
-use crate::wire::encode::encode_batch;
+use crate::wire::encode::Batch;
 use crate::wire::messages::rpc::{self, HeartbeatWorker, RegisterWorker};
-use crate::wire::messages::{FromWorker, TaskErred, TaskFinished, ToWorker};
+use crate::wire::messages::{ComputeTaskView, FromWorker, TaskErred, TaskFinished, ToWorker};
 use crate::wire::value::Value;
 
 /// A registered worker that sends no heartbeat for this long is given up, as in Dask (`distributed.scheduler.worker-ttl`).
@@ -32,8 +32,8 @@ pub(crate) struct Workers {
     entries: BTreeMap<WorkerId, Worker>,
     by_address: BTreeMap<WorkerAddress, WorkerId>,
     next: u32,
-    /// All and only workers with messages waiting.
-    unflushed: BTreeSet<WorkerId>,
+    /// All workers with messages waiting, and some that have gone.
+    unflushed: Vec<WorkerId>,
     /// The last one that was not let in, until it is, or is not heard of for `REFUSAL_TTL`.
     refusal: Option<(Refusal, Instant)>,
 }
@@ -58,7 +58,8 @@ pub(crate) struct Worker {
     /// Where its comm comes from.
     pub(crate) peer: IpAddr,
     outbox: Outbox,
-    waiting: Vec<ToWorker>,
+    /// What it is told at the end of the turn.
+    batch: Batch,
     last_seen: Instant,
     last_seen_unix: f64,
     /// It has said that it closes, or was told to.
@@ -83,21 +84,48 @@ impl Workers {
     }
 
     /// Queues a message until the end of the turn.
-    pub(crate) fn tell(&mut self, worker: WorkerId, message: ToWorker) {
+    pub(crate) fn tell(&mut self, worker: WorkerId, message: &ToWorker) {
         if let Some(entry) = self.entries.get_mut(&worker) {
-            entry.waiting.push(message);
-            self.unflushed.insert(worker);
+            if entry.batch.is_empty() {
+                self.unflushed.push(worker);
+            }
+            entry.batch.push(message);
         }
+    }
+
+    /// Queues a run until the end of the turn.
+    pub(crate) fn tell_run(&mut self, worker: WorkerId, task: ComputeTask<'_>) {
+        let Some(entry) = self.entries.get_mut(&worker) else { return };
+        if entry.batch.is_empty() {
+            self.unflushed.push(worker);
+        }
+        let annotations = match task.executor() {
+            Some(executor) => Value::map([("executor", executor.into())]),
+            None => Value::Map(Vec::new()),
+        };
+        // A name that the worker did not declare itself would make it exit; the engine counts those alone.
+        let is_taken = |(name, amount): &(&str, Amount)| !amount.is_zero() && !entry.declared.get(name).is_zero();
+        entry.batch.push(&ComputeTaskView {
+            key: task.key(),
+            run_id: task.run_id().0,
+            dependencies: task.dependencies().map(|each| (each.key(), each.nbytes(), each.holders())),
+            priority: task.priority(),
+            run_spec: task.run_spec(),
+            resource_restrictions: task.resources().iter().filter(is_taken).map(|(name, amount)| (name, amount.as_f64())),
+            actor: task.is_actor(),
+            annotations: &annotations,
+            span_id: None,
+            stimulus_id: "mainstay-compute-task",
+        });
     }
 
     /// Makes a worker exit, after what was said before.
     pub(crate) fn close(&mut self, worker: WorkerId, reason: &str) {
         if let Some(entry) = self.entries.get_mut(&worker) {
             entry.is_leaving = true;
-            entry.waiting.push(ToWorker::Close { reason: Some(reason.to_owned()), nanny: None });
+            entry.batch.push(&ToWorker::Close { reason: Some(reason.to_owned()), nanny: None });
             // At once, since its entry may go before the end of the turn. One that does not take it is gone already.
-            let _ = entry.outbox.push(encode_batch(&entry.waiting));
-            entry.waiting.clear();
+            let _ = entry.outbox.push(entry.batch.take());
         }
     }
 
@@ -105,12 +133,12 @@ impl Workers {
     pub(crate) fn flush(&mut self) -> Vec<WorkerId> {
         let mut lost = Vec::new();
         for id in std::mem::take(&mut self.unflushed) {
-            let Some(worker) = self.entries.get_mut(&id) else { continue };
-            if worker.outbox.push(encode_batch(&worker.waiting)).is_err() {
+            // It may have gone, or have been told in between.
+            let Some(worker) = self.entries.get_mut(&id).filter(|worker| !worker.batch.is_empty()) else { continue };
+            if worker.outbox.push(worker.batch.take()).is_err() {
                 warn!(worker = %worker.name, address = %worker.address, "the worker does not take its messages");
                 lost.push(id);
             }
-            worker.waiting.clear();
         }
         lost
     }
@@ -233,7 +261,7 @@ impl Namespace {
             facts,
             peer,
             outbox,
-            waiting: Vec::new(),
+            batch: Batch::default(),
             last_seen: Instant::now(),
             last_seen_unix: unix_seconds(),
             is_leaving: false,
@@ -329,7 +357,6 @@ impl Namespace {
     pub(crate) fn on_worker_gone(&mut self, worker: WorkerId) {
         let Some(entry) = self.workers.entries.remove(&worker) else { return };
         self.workers.by_address.remove(&entry.address);
-        self.workers.unflushed.remove(&worker);
         self.pool.forget(&entry.address);
         let expected = entry.is_leaving || entry.facts.pod.as_deref().is_some_and(|pod| self.admission.is_ending(pod));
         info!(worker = %entry.name, address = %entry.address, expected, "a worker left");
@@ -411,7 +438,6 @@ fn task_finished(worker: WorkerId, finished: TaskFinished) -> Stimulus {
         key: finished.key,
         run_id: RunId(finished.run_id),
         nbytes: finished.nbytes,
-        typename: finished.typename,
         type_pickle: finished.type_pickle,
         compute_ms: seconds.map(|seconds| seconds * 1e3),
     }

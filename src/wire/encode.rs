@@ -40,6 +40,38 @@ pub fn encode_batch<'a, T: Encode + 'a>(items: impl IntoIterator<Item = &'a T, I
     encoder.finish()
 }
 
+/// The messages of one turn for one peer, encoded as they come.
+#[derive(Debug, Default)]
+pub struct Batch {
+    encoder: Encoder,
+    items: u32,
+}
+
+/// The head of an array whose length is filled in at the end: `array 32`.
+const OPEN_ARRAY: [u8; 5] = [0xdd, 0, 0, 0, 0];
+
+impl Batch {
+    pub fn is_empty(&self) -> bool {
+        self.items == 0
+    }
+
+    /// Adds one message.
+    pub fn push(&mut self, item: &impl Encode) {
+        if self.is_empty() {
+            self.encoder.encoded(&OPEN_ARRAY);
+        }
+        self.items += 1;
+        item.encode(&mut self.encoder);
+    }
+
+    /// The chunks to write to the socket, in order; leaves an empty batch.
+    pub fn take(&mut self) -> Vec<Bytes> {
+        let Self { mut encoder, items } = std::mem::take(self);
+        encoder.document[1..OPEN_ARRAY.len()].copy_from_slice(&items.to_be_bytes());
+        encoder.finish()
+    }
+}
+
 // Writing to a Vec cannot fail, so what `rmp` returns is dropped throughout.
 impl Encoder {
     pub fn new() -> Self {
@@ -59,6 +91,11 @@ impl Encoder {
     /// The frames, each in one or more pieces.
     fn into_frames(self) -> Vec<Vec<Bytes>> {
         std::iter::once(vec![self.document.into()]).chain(self.frames).collect()
+    }
+
+    /// Pieces that are encoded already: what is the same in every message of a kind.
+    pub(super) fn encoded(&mut self, pieces: &[u8]) {
+        self.document.extend_from_slice(pieces);
     }
 
     pub fn nil(&mut self) {
@@ -117,7 +154,7 @@ impl Encoder {
     }
 
     pub fn key(&mut self, key: &TaskKey) {
-        self.document.extend_from_slice(key.as_msgpack());
+        self.encoded(key.as_msgpack());
     }
 
     pub fn keys(&mut self, keys: &[TaskKey]) {

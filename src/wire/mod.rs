@@ -23,7 +23,7 @@ pub mod text;
 pub mod value;
 
 pub use document::{DocumentError, Fields};
-pub use encode::{Encode, Encoder, encode_batch, encode_message};
+pub use encode::{Batch, Encode, Encoder, encode_batch, encode_message};
 pub use frame::{FrameDecoder, FrameError, Message};
 pub use handshake::{Handshake, HandshakeError};
 pub use limits::Limits;

@@ -87,11 +87,12 @@ impl Play {
         let mut instructions = Vec::new();
         self.engine.handle_stimulus(self.now, stimulus, &mut instructions);
         for instruction in &instructions {
-            if let Instruction::ComputeTask { worker, task } = instruction {
-                self.runs.insert((*worker, task.key.clone()), task.run_id);
+            if let Instruction::ComputeTask { worker, task, run_id } = *instruction {
+                let task = self.engine.compute_task(task, run_id).expect("a run that was not given up");
+                self.runs.insert((worker, task.key().clone()), run_id);
             }
         }
-        instructions.iter().map(|instruction| show_instruction(&self.names, instruction)).collect()
+        instructions.iter().map(|instruction| show_instruction(&self.engine, &self.names, instruction)).collect()
     }
 
     fn configure(&mut self, options: &Options<'_>) {
@@ -217,8 +218,8 @@ impl Play {
             "finished" => {
                 let nbytes =
                     words.iter().find_map(|word| word.strip_suffix('B')).map_or(0, |bytes| bytes.parse().expect("bytes"));
-                let (typename, type_pickle) = ("int".to_owned(), Bytes::from_static(b"int"));
-                Stimulus::TaskFinished { worker, key, run_id, nbytes, typename, type_pickle, compute_ms }
+                let type_pickle = Bytes::from_static(b"int");
+                Stimulus::TaskFinished { worker, key, run_id, nbytes, type_pickle, compute_ms }
             }
             "erred" => Stimulus::TaskErred { worker, key, run_id, failure: failure("ValueError: bad row") },
             "reschedule" => Stimulus::Reschedule { worker, key },

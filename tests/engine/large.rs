@@ -58,8 +58,9 @@ impl Large {
         let mut instructions = Vec::new();
         self.engine.handle_stimulus(Millis(0), stimulus, &mut instructions);
         for instruction in &instructions {
-            if let Instruction::ComputeTask { task, .. } = instruction {
-                self.runs.push_back((task.key.clone(), task.run_id));
+            if let Instruction::ComputeTask { task, run_id, .. } = *instruction {
+                let task = self.engine.compute_task(task, run_id).expect("a run that was not given up");
+                self.runs.push_back((task.key().clone(), run_id));
             }
         }
         instructions
@@ -72,7 +73,6 @@ impl Large {
                 key,
                 run_id,
                 nbytes: 8,
-                typename: "int".to_owned(),
                 type_pickle: Bytes::new(),
                 compute_ms: Some(1.0),
             });

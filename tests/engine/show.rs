@@ -1,7 +1,7 @@
 //! Instructions and summaries as text.
 
 use mainstay::dask::{Priority, TaskKey};
-use mainstay::engine::{CollectionId, Engine, Exception, Instruction, Summary, WorkerId};
+use mainstay::engine::{CollectionId, ComputeTask, Engine, Exception, Instruction, Summary, WorkerId};
 
 /// The names of workers, in the order they joined.
 #[derive(Default)]
@@ -23,25 +23,11 @@ impl Names {
     }
 }
 
-pub(crate) fn show_instruction(names: &Names, instruction: &Instruction) -> String {
+pub(crate) fn show_instruction(engine: &Engine, names: &Names, instruction: &Instruction) -> String {
     let worker = |id: &WorkerId| names.worker(*id);
     match instruction {
-        Instruction::ComputeTask { worker: id, task } => {
-            let mut text =
-                format!("compute {} on {} run {} priority {}", task.key, worker(id), task.run_id.0, priority(task.priority));
-            for (key, nbytes, holders) in &task.dependencies {
-                text += &format!(" with {key} {nbytes}B at {}", join(holders));
-            }
-            if !task.resources.is_empty() {
-                text += &format!(" taking {}", task.resources);
-            }
-            if task.actor {
-                text += " as actor";
-            }
-            if let Some(executor) = &task.executor {
-                text += &format!(" in {executor}");
-            }
-            text
+        Instruction::ComputeTask { worker: id, task, run_id } => {
+            show_run(engine.compute_task(*task, *run_id).expect("a run that was not given up"), &worker(id))
         }
         Instruction::FreeKeys { worker: id, keys } => format!("free {} on {}", join(keys), worker(id)),
         Instruction::AcquireReplicas { worker: id, replicas } => {
@@ -68,6 +54,24 @@ pub(crate) fn show_instruction(names: &Names, instruction: &Instruction) -> Stri
         Instruction::CollectionChanged { collection } => format!("changed c{}", collection.0),
         Instruction::CollectionReleased { collection } => format!("released c{}", collection.0),
     }
+}
+
+fn show_run(task: ComputeTask<'_>, worker: &str) -> String {
+    let mut text = format!("compute {} on {worker} run {} priority {}", task.key(), task.run_id().0, priority(task.priority()));
+    for dependency in task.dependencies() {
+        let holders: Vec<_> = dependency.holders().collect();
+        text += &format!(" with {} {}B at {}", dependency.key(), dependency.nbytes(), join(&holders));
+    }
+    if !task.resources().is_empty() {
+        text += &format!(" taking {}", task.resources());
+    }
+    if task.is_actor() {
+        text += " as actor";
+    }
+    if let Some(executor) = task.executor() {
+        text += &format!(" in {executor}");
+    }
+    text
 }
 
 fn show_exception(exception: &Exception) -> String {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use mainstay::dask::{TaskKey, WorkerAddress};
+use mainstay::dask::{Priority, TaskKey, WorkerAddress};
 use mainstay::engine::{ComputeTask, Instruction, Resources, RunId, Stimulus, WorkerId, WorkerProfile, WorkerStatus};
 
 use crate::language::failure;
@@ -21,13 +21,43 @@ pub(crate) enum Ending {
     Secede,
 }
 
+/// What a worker is told.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    Run(Box<Task>),
+    Other(Instruction),
+}
+
+/// A run, as far as a worker has to know.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Task {
+    pub(crate) key: TaskKey,
+    pub(crate) run_id: RunId,
+    pub(crate) dependencies: Vec<(TaskKey, Vec<WorkerAddress>)>,
+    pub(crate) priority: Priority,
+    pub(crate) resources: Resources,
+}
+
+impl Task {
+    pub(crate) fn read(task: ComputeTask<'_>) -> Self {
+        let dependencies = task.dependencies().map(|each| (each.key().clone(), each.holders().cloned().collect()));
+        Self {
+            key: task.key().clone(),
+            run_id: task.run_id(),
+            dependencies: dependencies.collect(),
+            priority: task.priority(),
+            resources: task.resources().clone(),
+        }
+    }
+}
+
 /// What a worker knows of a key.
 #[derive(Debug)]
 enum Held {
     /// Waits for inputs or for a thread.
-    Pending(Box<ComputeTask>),
+    Pending(Box<Task>),
     Executing {
-        task: Box<ComputeTask>,
+        task: Box<Task>,
         cancelled: bool,
         seceded: bool,
     },
@@ -45,7 +75,7 @@ pub(crate) struct SimulatedWorker {
     pub(crate) profile: WorkerProfile,
     pub(crate) status: WorkerStatus,
     /// Sent by the engine and not yet read.
-    pub(crate) inbox: VecDeque<Instruction>,
+    pub(crate) inbox: VecDeque<Told>,
     /// Written and not yet read by the engine.
     pub(crate) outbox: VecDeque<Stimulus>,
     keys: BTreeMap<TaskKey, Held>,
@@ -62,20 +92,27 @@ impl SimulatedWorker {
     /// Reads one instruction.
     pub(crate) fn read(&mut self) {
         match self.inbox.pop_front() {
-            Some(Instruction::ComputeTask { task, .. }) => self.compute(task),
-            Some(Instruction::FreeKeys { keys, .. }) => keys.iter().for_each(|key| self.free(key)),
-            Some(Instruction::StealRequest { key, run_id, .. }) => self.give_back(key, run_id),
-            Some(Instruction::RefreshWhoHas { who_has, .. }) => self.refresh(&who_has),
-            Some(Instruction::RemoveReplicas { keys, .. }) => keys.iter().for_each(|key| self.remove_replica(key)),
-            Some(Instruction::AcquireReplicas { replicas, .. }) => {
-                self.acquiring.extend(replicas.into_iter().map(|(key, _, holders)| (key, holders)));
-            }
-            Some(_) | None => {}
+            Some(Told::Run(task)) => self.compute(task),
+            Some(Told::Other(instruction)) => self.follow(instruction),
+            None => {}
         }
         self.start();
     }
 
-    fn compute(&mut self, task: Box<ComputeTask>) {
+    fn follow(&mut self, instruction: Instruction) {
+        match instruction {
+            Instruction::FreeKeys { keys, .. } => keys.iter().for_each(|key| self.free(key)),
+            Instruction::StealRequest { key, run_id, .. } => self.give_back(key, run_id),
+            Instruction::RefreshWhoHas { who_has, .. } => self.refresh(&who_has),
+            Instruction::RemoveReplicas { keys, .. } => keys.iter().for_each(|key| self.remove_replica(key)),
+            Instruction::AcquireReplicas { replicas, .. } => {
+                self.acquiring.extend(replicas.into_iter().map(|(key, _, holders)| (key, holders)));
+            }
+            _ => {}
+        }
+    }
+
+    fn compute(&mut self, task: Box<Task>) {
         match self.keys.get_mut(&task.key) {
             // The first run is resumed, and will answer as the first run.
             Some(Held::Executing { cancelled, .. }) => *cancelled = false,
@@ -123,7 +160,7 @@ impl SimulatedWorker {
 
     /// Drops a replica unless something here needs it.
     fn remove_replica(&mut self, key: &TaskKey) {
-        if self.tasks().any(|task| task.dependencies.iter().any(|(input, ..)| input == key)) {
+        if self.tasks().any(|task| task.dependencies.iter().any(|(input, _)| input == key)) {
             self.outbox.push_back(Stimulus::AddKeys { worker: self.id, keys: vec![key.clone()] });
         } else {
             self.lose(key);
@@ -152,7 +189,7 @@ impl SimulatedWorker {
         }
         for held in self.keys.values_mut() {
             if let Held::Pending(task) = held {
-                for (key, _, holders) in &mut task.dependencies {
+                for (key, holders) in &mut task.dependencies {
                     if let Some((_, fresh)) = who_has.iter().find(|(fresh, _)| fresh == key) {
                         holders.clone_from(fresh);
                     }
@@ -189,7 +226,7 @@ impl SimulatedWorker {
     /// The inputs that it has to fetch, with who is said to have them.
     pub(crate) fn wanted_inputs(&self) -> Vec<(TaskKey, Vec<WorkerAddress>)> {
         let pending = self.keys.values().filter_map(|held| if let Held::Pending(task) = held { Some(task) } else { None });
-        let inputs = pending.flat_map(|task| &task.dependencies).map(|(key, _, holders)| (key, holders));
+        let inputs = pending.flat_map(|task| &task.dependencies).map(|(key, holders)| (key, holders));
         let missing = inputs.chain(&self.acquiring).filter(|(key, _)| !self.keys.contains_key(*key));
         missing.map(|(key, holders)| (key.clone(), holders.clone())).collect()
     }
@@ -228,7 +265,7 @@ impl SimulatedWorker {
         used
     }
 
-    fn tasks(&self) -> impl Iterator<Item = &ComputeTask> {
+    fn tasks(&self) -> impl Iterator<Item = &Task> {
         self.keys.values().filter_map(|held| match held {
             Held::Pending(task) | Held::Executing { task, .. } => Some(&**task),
             Held::Memory { .. } | Held::Error => None,
@@ -271,7 +308,6 @@ impl SimulatedWorker {
             key: key.clone(),
             run_id,
             nbytes: 8,
-            typename: "int".to_owned(),
             type_pickle: Bytes::from_static(b"int"),
             compute_ms: Some(3.0),
         });

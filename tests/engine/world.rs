@@ -10,7 +10,7 @@ use mainstay::engine::{
 
 use crate::draw::{Draw, KEYS, amount, graph, key, requirements};
 use crate::language::failure;
-use crate::simulated_worker::{Ending, SimulatedWorker};
+use crate::simulated_worker::{Ending, SimulatedWorker, Task, Told};
 
 const COLLECTIONS: u32 = 3;
 const CLIENTS: u32 = 3;
@@ -32,7 +32,7 @@ pub(crate) struct World {
     /// What each Client wants, as it sees it.
     wants: BTreeSet<(ClientId, TaskKey)>,
     collections: BTreeSet<CollectionId>,
-    pub(crate) trace: Vec<Instruction>,
+    pub(crate) trace: Vec<(Instruction, Option<Task>)>,
 }
 
 impl World {
@@ -58,10 +58,10 @@ impl World {
             self.engine.check_invariants();
         }
         self.check_changes_are_told(&before, &instructions);
-        for instruction in &instructions {
-            self.carry_out(instruction);
+        for instruction in instructions {
+            let run = self.carry_out(&instruction);
+            self.trace.push((instruction, run));
         }
-        self.trace.extend(instructions);
         self.check_nobody_is_over_committed();
     }
 
@@ -86,13 +86,16 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, instruction: &Instruction) {
+    /// Gives the run that a worker is told of, if it is told of one.
+    fn carry_out(&mut self, instruction: &Instruction) -> Option<Task> {
         match instruction {
-            Instruction::ComputeTask { worker, task } => {
+            Instruction::ComputeTask { worker, task, run_id } => {
                 let worker = self.workers.get_mut(worker).expect("tasks go to connected workers");
+                let task = Task::read(self.engine.compute_task(*task, *run_id).expect("a run that was not given up"));
                 assert!(worker.profile.resources.covers(&task.resources));
-                assert!(task.dependencies.iter().all(|(_, _, holders)| !holders.is_empty()), "each input has a holder");
-                worker.inbox.push_back(instruction.clone());
+                assert!(task.dependencies.iter().all(|(_, holders)| !holders.is_empty()), "each input has a holder");
+                worker.inbox.push_back(Told::Run(Box::new(task.clone())));
+                return Some(task);
             }
             Instruction::FreeKeys { worker, .. }
             | Instruction::AcquireReplicas { worker, .. }
@@ -101,7 +104,7 @@ impl World {
             | Instruction::RefreshWhoHas { worker, .. }
             | Instruction::RemoveWorker { worker, .. } => {
                 let worker = self.workers.get_mut(worker).expect("instructions are for connected workers");
-                worker.inbox.push_back(instruction.clone());
+                worker.inbox.push_back(Told::Other(instruction.clone()));
             }
             Instruction::KeyInMemory { client, key, .. } => self.tell(*client, key, "memory"),
             Instruction::TaskErred { client, key, .. } => self.tell(*client, key, "erred"),
@@ -121,6 +124,7 @@ impl World {
             Instruction::CollectionChanged { .. } => {}
             Instruction::CollectionReleased { collection } => assert_eq!(self.engine.summary(*collection), None),
         }
+        None
     }
 
     fn tell(&mut self, client: ClientId, key: &TaskKey, what: &'static str) {

@@ -4,8 +4,8 @@
 //! fields that we read.
 
 use super::from_worker::{FromWorker, StartStop, TaskErred, TaskFinished};
-use super::to_worker::{ComputeTask, Replica, ToWorker};
-use super::{FromClient, ToClient, UpdateGraph, head, named_key, named_keys, named_text};
+use super::to_worker::{Replica, ToWorker};
+use super::{ComputeTask, FromClient, ToClient, UpdateGraph, head, named_key, named_keys, named_text};
 use crate::dask::{Priority, RunSpec, TaskKey, WorkerAddress};
 use crate::wire::document::{DocumentError, Fields};
 use crate::wire::encode::{Encode, Encoder};

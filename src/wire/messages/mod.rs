@@ -2,6 +2,7 @@
 //!
 //! An op that is in no table is `Unknown`: the caller counts it and goes on.
 
+mod compute_task;
 pub mod from_client;
 pub mod from_worker;
 mod mirror;
@@ -9,11 +10,12 @@ pub mod rpc;
 pub mod to_client;
 pub mod to_worker;
 
+pub use compute_task::{ComputeTask, ComputeTaskView};
 pub use from_client::{FromClient, UpdateGraph};
 pub use from_worker::{FromWorker, StartStop, TaskErred, TaskFinished};
 pub use rpc::{Ask, Request};
 pub use to_client::ToClient;
-pub use to_worker::{ComputeTask, ToWorker};
+pub use to_worker::ToWorker;
 
 use super::encode::Encoder;
 use crate::dask::TaskKey;

@@ -4,10 +4,10 @@
 //!
 //! Source: distributed 2026.8.0, worker_state_machine.py: subclasses of `StateMachineEvent`; worker.py: `stream_handlers`.
 
+use super::compute_task::{ComputeTask, who_has_and_nbytes};
 use super::{head, named_key, named_keys, named_text};
-use crate::dask::{Priority, RunSpec, TaskKey, WorkerAddress};
+use crate::dask::{TaskKey, WorkerAddress};
 use crate::wire::encode::{Encode, Encoder};
-use crate::wire::value::Value;
 
 /// A message of a worker's stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,24 +68,6 @@ pub enum ToWorker {
 /// A dependency or a wanted replica: its key, its size, and who holds it, at least one.
 pub type Replica = (TaskKey, u64, Vec<WorkerAddress>);
 
-/// Run a task.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ComputeTask {
-    pub key: TaskKey,
-    pub run_id: u64,
-    /// Exactly the dependencies that the run spec names.
-    pub dependencies: Vec<Replica>,
-    pub priority: Priority,
-    pub run_spec: RunSpec,
-    /// Only names that the worker itself declared: others make it exit.
-    pub resource_restrictions: Vec<(String, f64)>,
-    pub actor: bool,
-    /// A map; the worker reads `executor` and `span` of it.
-    pub annotations: Value,
-    pub span_id: Option<String>,
-    pub stimulus_id: String,
-}
-
 impl ToWorker {
     /// All ops that there are.
     pub const OPS: [&'static str; 12] = [
@@ -133,7 +115,7 @@ impl Encode for ToWorker {
             }
             Self::AcquireReplicas { replicas, stimulus_id } => {
                 head(encoder, op, 3);
-                who_has_and_nbytes(encoder, replicas);
+                who_has_and_nbytes(encoder, replicas.iter().map(|(key, nbytes, workers)| (key, *nbytes, workers.iter())));
                 named_text(encoder, "stimulus_id", stimulus_id);
             }
             Self::CancelCompute { key, stimulus_id } | Self::StealRequest { key, stimulus_id } => {
@@ -180,56 +162,6 @@ impl Encode for ToWorker {
                 named_text(encoder, "message", message);
             }
         }
-    }
-}
-
-impl Encode for ComputeTask {
-    fn encode(&self, encoder: &mut Encoder) {
-        head(encoder, "compute-task", 11);
-        named_key(encoder, &self.key);
-        encoder.text("run_id");
-        encoder.unsigned(self.run_id);
-        encoder.text("priority");
-        encoder.array(3);
-        // The worker's order is ascending, the user's is "higher runs first".
-        encoder.number(-self.priority.user);
-        encoder.number(self.priority.generation);
-        encoder.integer(self.priority.order);
-        named_text(encoder, "stimulus_id", &self.stimulus_id);
-        who_has_and_nbytes(encoder, &self.dependencies);
-        encoder.text("run_spec");
-        encoder.run_spec(&self.run_spec);
-        encoder.text("resource_restrictions");
-        if self.resource_restrictions.is_empty() {
-            encoder.nil();
-        } else {
-            encoder.map(self.resource_restrictions.len());
-        }
-        for (name, amount) in &self.resource_restrictions {
-            encoder.text(name);
-            encoder.number(*amount);
-        }
-        encoder.text("actor");
-        encoder.boolean(self.actor);
-        encoder.text("annotations");
-        encoder.value(&self.annotations);
-        encoder.text("span_id");
-        encoder.optional_text(self.span_id.as_deref());
-    }
-}
-
-fn who_has_and_nbytes(encoder: &mut Encoder, replicas: &[Replica]) {
-    encoder.text("who_has");
-    encoder.map(replicas.len());
-    for (key, _, workers) in replicas {
-        encoder.key(key);
-        addresses(encoder, workers);
-    }
-    encoder.text("nbytes");
-    encoder.map(replicas.len());
-    for (key, nbytes, _) in replicas {
-        encoder.key(key);
-        encoder.unsigned(*nbytes);
     }
 }
 

@@ -1,0 +1,83 @@
+//! What a worker has to know of a run, read where the engine keeps it.
+
+use crate::dask::{Priority, RunSpec, TaskKey, WorkerAddress};
+use crate::engine::requirements::Resources;
+use crate::engine::task::Task;
+use crate::engine::{Engine, RunId, TaskId};
+
+/// A run that a worker is to be told of.
+#[derive(Clone, Copy, Debug)]
+pub struct ComputeTask<'e> {
+    engine: &'e Engine,
+    task: &'e Task,
+    run_spec: &'e RunSpec,
+    run_id: RunId,
+}
+
+/// An input of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Dependency<'e> {
+    engine: &'e Engine,
+    task: &'e Task,
+}
+
+impl Engine {
+    /// What an instruction to compute a task is about; `None` when that run was given up since.
+    pub fn compute_task(&self, task: TaskId, run_id: RunId) -> Option<ComputeTask<'_>> {
+        let task = self.tasks.get(task)?;
+        let run_spec = task.run_spec.as_ref()?;
+        task.run().filter(|run| run.run_id == run_id)?;
+        Some(ComputeTask { engine: self, task, run_spec, run_id })
+    }
+}
+
+impl<'e> ComputeTask<'e> {
+    pub fn key(&self) -> &'e TaskKey {
+        &self.task.key
+    }
+
+    pub fn run_id(&self) -> RunId {
+        self.run_id
+    }
+
+    pub fn dependencies(&self) -> impl ExactSizeIterator<Item = Dependency<'e>> + Clone + use<'e> {
+        let engine = self.engine;
+        self.task.dependencies.iter().map(move |id| Dependency { engine, task: &engine.tasks[*id] })
+    }
+
+    pub fn priority(&self) -> Priority {
+        self.task.priority
+    }
+
+    pub fn run_spec(&self) -> &'e RunSpec {
+        self.run_spec
+    }
+
+    pub fn resources(&self) -> &'e Resources {
+        &self.engine.requirements.get(self.task.requirement).resources
+    }
+
+    pub fn is_actor(&self) -> bool {
+        self.task.actor
+    }
+
+    pub fn executor(&self) -> Option<&'e str> {
+        self.engine.requirements.get(self.task.requirement).executor.as_deref()
+    }
+}
+
+impl<'e> Dependency<'e> {
+    pub fn key(&self) -> &'e TaskKey {
+        &self.task.key
+    }
+
+    pub fn nbytes(&self) -> u64 {
+        self.task.nbytes()
+    }
+
+    /// Who holds it; somebody does.
+    pub fn holders(&self) -> impl ExactSizeIterator<Item = &'e WorkerAddress> + use<'e> {
+        let engine = self.engine;
+        self.task.holders().iter().map(move |worker| &engine.workers[worker].profile.address)
+    }
+}
