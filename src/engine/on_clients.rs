@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::dask::TaskKey;
@@ -154,7 +153,7 @@ impl Engine {
                 if self.tasks[id].state_name() != StateName::Released {
                     self.release(id);
                 }
-                let value_type = self.types.intern(Bytes::new());
+                let value_type = self.types.intern(&[]);
                 let nbytes = nbytes.min(NBYTES_MAX);
                 self.transition(id, TaskState::Memory(Replicas { holders, nbytes, value_type }));
             }

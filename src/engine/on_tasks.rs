@@ -48,7 +48,7 @@ impl Engine {
         match self.classify(worker_id, key, run_id) {
             Answer::Current(id) => {
                 self.prefixes.observe(self.tasks[id].prefix, outcome.compute_ms);
-                let value_type = self.types.intern(outcome.type_pickle);
+                let value_type = self.types.intern(&outcome.type_pickle);
                 let nbytes = outcome.nbytes.min(NBYTES_MAX);
                 self.transition(id, TaskState::Memory(Replicas { holders: smallvec![worker_id], nbytes, value_type }));
                 self.announce(id);

@@ -119,6 +119,7 @@ pub enum Stimulus {
         expected: bool,
     },
 
+    /// The key and the pickle may share the memory of a message: what is kept of them is copied.
     TaskFinished {
         worker: WorkerId,
         key: TaskKey,

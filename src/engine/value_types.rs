@@ -21,11 +21,15 @@ impl Default for TypeTable {
 }
 
 impl TypeTable {
-    pub(super) fn intern(&mut self, pickle: Bytes) -> TypeId {
-        if self.0.len() >= TYPES_MAX {
-            return TypeId(self.0.get_index_of(&pickle).unwrap_or_default() as u32);
-        }
-        TypeId(self.0.insert_full(pickle).0 as u32)
+    pub(super) fn intern(&mut self, pickle: &[u8]) -> TypeId {
+        let known = self.0.get_index_of(pickle);
+        TypeId(known.unwrap_or_else(|| {
+            if self.0.len() >= TYPES_MAX {
+                return 0;
+            }
+            // The pickle may share the memory of the message that it came in.
+            self.0.insert_full(Bytes::copy_from_slice(pickle)).0
+        }) as u32)
     }
 
     pub(super) fn pickle(&self, id: TypeId) -> Bytes {
@@ -40,13 +44,13 @@ mod tests {
     #[test]
     fn types_beyond_the_limit_are_not_known() {
         let mut types = TypeTable::default();
-        let first = types.intern(Bytes::from_static(b"first"));
+        let first = types.intern(b"first");
         for number in 0..TYPES_MAX {
-            types.intern(Bytes::from(number.to_string()));
+            types.intern(number.to_string().as_bytes());
         }
-        let late = types.intern(Bytes::from_static(b"late"));
+        let late = types.intern(b"late");
         assert_eq!(types.pickle(late), Bytes::new());
-        assert_eq!(types.intern(Bytes::from_static(b"first")), first);
+        assert_eq!(types.intern(b"first"), first);
         assert_eq!(types.pickle(first), Bytes::from_static(b"first"));
     }
 }

@@ -309,7 +309,7 @@ impl Namespace {
 
     fn on_worker_message(&mut self, worker: WorkerId, message: FromWorker) {
         let stimulus = match message {
-            FromWorker::TaskFinished(finished) => task_finished(worker, *finished),
+            FromWorker::TaskFinished(finished) => task_finished(worker, finished),
             FromWorker::TaskErred(erred) => task_erred(worker, *erred),
             FromWorker::Reschedule { key } => Stimulus::Reschedule { worker, key },
             FromWorker::LongRunning { key, run_id, compute_duration } => {
@@ -430,16 +430,13 @@ impl Namespace {
 }
 
 fn task_finished(worker: WorkerId, finished: TaskFinished) -> Stimulus {
-    let computing = finished.startstops.iter().filter(|each| each.action == "compute");
-    let seconds =
-        computing.fold(None, |sum: Option<f64>, each| Some(sum.unwrap_or_default() + (each.stop - each.start).max(0.0)));
     Stimulus::TaskFinished {
         worker,
         key: finished.key,
         run_id: RunId(finished.run_id),
         nbytes: finished.nbytes,
         type_pickle: finished.type_pickle,
-        compute_ms: seconds.map(|seconds| seconds * 1e3),
+        compute_ms: finished.compute_seconds.map(|seconds| seconds * 1e3),
     }
 }
 

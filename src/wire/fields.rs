@@ -5,9 +5,10 @@ use std::ops::Range;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::document::{DocumentError, Place};
+use super::document::{DocumentError, Place, skip};
 use super::encode::Encoder;
 use super::frame::Message;
+use super::limits::ELEMENTS_MAX;
 use super::msgpack::{Reader, Token};
 use super::opaque::{Pickled, kept};
 use super::value::Value;
@@ -25,6 +26,14 @@ pub struct Fields<'m> {
 }
 
 impl<'m> Fields<'m> {
+    /// Of the message that a reader of the whole document comes to.
+    pub(super) fn next(message: &'m Message, reader: &mut Reader<'m>, elements_left: &mut usize) -> Result<Self, DocumentError> {
+        let entries = read_entries(reader, 0, elements_left)?;
+        let mut fields = Self { message, entries, op: "" };
+        fields.op = fields.text("op").map_err(|_| DocumentError::NoOp)?;
+        Ok(fields)
+    }
+
     /// Of the map at a place.
     pub(super) fn at(place: &Place<'m>) -> Result<Self, DocumentError> {
         let mut fields = Self::nested(place, "")?;
@@ -34,28 +43,8 @@ impl<'m> Fields<'m> {
 
     /// Of a map that is no message; `op` is the message it stands in.
     fn nested(place: &Place<'m>, op: &'m str) -> Result<Self, DocumentError> {
-        let mut reader = place.reader();
-        let length = match reader.token()? {
-            Token::Map(length) => length,
-            other => return Err(DocumentError::NotMap { found: other.kind() }),
-        };
-        let mut entries = Entries::with_capacity(reader.capacity(length).min(16));
-        for _ in 0..length {
-            let name = place.name(&mut reader)?;
-            entries.push((name, place.inner(&mut reader)?.range));
-        }
+        let entries = read_entries(&mut place.reader(), place.range.start, &mut ELEMENTS_MAX.clone())?;
         Ok(Self { message: place.message, entries, op })
-    }
-
-    /// The maps of a stream's message. A bare "OK" between them means nothing.
-    ///
-    /// Source: distributed 2026.8.0, core.py: `Server.handle_stream`.
-    ///
-    /// # Errors
-    /// When the message is no array of maps with an op.
-    pub fn batch(message: &'m Message) -> Result<Vec<Self>, DocumentError> {
-        let places = Place::whole(message)?.batch()?;
-        places.iter().filter(|place| !place.is_text("OK")).map(Self::at).collect()
     }
 
     /// Of a map whose entries were found before.
@@ -397,6 +386,32 @@ impl<'m> Fields<'m> {
     }
 }
 
+/// Finds the names and values of the map at a reader that begins `offset` bytes into the document.
+fn read_entries(reader: &mut Reader<'_>, offset: usize, elements_left: &mut usize) -> Result<Entries, DocumentError> {
+    let length = match reader.token()? {
+        Token::Map(length) => length,
+        other => return Err(DocumentError::NotMap { found: other.kind() }),
+    };
+    let mut entries = Entries::with_capacity(reader.capacity(length).min(16));
+    for _ in 0..length {
+        let name = read_name(reader, elements_left)?;
+        let value = skip(reader, elements_left)?;
+        entries.push((name.start + offset..name.end + offset, value.start + offset..value.end + offset));
+    }
+    Ok(entries)
+}
+
+/// Where the text of the next name lies; nowhere if the name is no text, since no field has such a name.
+fn read_name(reader: &mut Reader<'_>, elements_left: &mut usize) -> Result<Range<usize>, DocumentError> {
+    let mut ahead = *reader;
+    let Token::Text(text) = ahead.token()? else {
+        let end = skip(reader, elements_left)?.end;
+        return Ok(end..end);
+    };
+    *reader = ahead;
+    Ok(reader.position() - text.len()..reader.position())
+}
+
 /// Copies the value at the reader, so that a key does not keep its message in memory; in the smallest encoding, whatever
 /// the peer chose. The document's depth was checked before.
 fn canonical(reader: &mut Reader<'_>) -> Result<Bytes, DocumentError> {
@@ -408,6 +423,16 @@ fn canonical(reader: &mut Reader<'_>) -> Result<Bytes, DocumentError> {
     let mut encoder = Encoder::new();
     copy(reader, &mut encoder)?;
     Ok(encoder.into_document().into())
+}
+
+/// The key at a reader, sharing the memory of its document; nothing where the peer chose a longer encoding, or no key.
+pub(super) fn shared_key(document: &Bytes, reader: &mut Reader<'_>) -> Option<TaskKey> {
+    let start = *reader;
+    // What is nil is as good as not there.
+    if start.clone().token() == Ok(Token::Nil) {
+        return None;
+    }
+    if pass_smallest(reader).ok()? { TaskKey::from_msgpack(document.slice_ref(start.until(reader))).ok() } else { None }
 }
 
 /// Passes over a value; whether all of it had its smallest encoding, as Python writes it. Stops where it had not.

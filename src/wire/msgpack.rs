@@ -184,22 +184,16 @@ impl<'a> Reader<'a> {
     /// When the value is not whole, nests too deep, or has more elements than are left.
     pub fn skip(&mut self, elements_left: &mut usize) -> Result<Range<usize>, MsgpackError> {
         let start = self.at;
+        let children = self.skip_head(elements_left)?;
+        if children == 0 {
+            return Ok(start..self.at);
+        }
         // How many values are still to come at each open level.
         let mut open = [0_usize; DEPTH_MAX];
-        let mut depth = 0;
+        open[0] = children;
+        let mut depth = 1;
         loop {
-            *elements_left = elements_left.checked_sub(1).ok_or(MsgpackError::TooManyElements { max: 0 })?;
-            let children = match self.token()? {
-                Token::Array(length) => length,
-                Token::Map(length) => length.saturating_mul(2),
-                Token::Nil
-                | Token::Boolean(_)
-                | Token::Integer(_)
-                | Token::Unsigned(_)
-                | Token::Float(_)
-                | Token::Text(_)
-                | Token::Binary(_) => 0,
-            };
+            let children = self.skip_head(elements_left)?;
             if children > 0 {
                 *open.get_mut(depth).ok_or(MsgpackError::TooDeep)? = children;
                 depth += 1;
@@ -216,6 +210,22 @@ impl<'a> Reader<'a> {
                 depth -= 1;
             }
         }
+    }
+
+    /// Passes over one piece; gives how many values belong to it.
+    fn skip_head(&mut self, elements_left: &mut usize) -> Result<usize, MsgpackError> {
+        *elements_left = elements_left.checked_sub(1).ok_or(MsgpackError::TooManyElements { max: 0 })?;
+        Ok(match self.token()? {
+            Token::Array(length) => length,
+            Token::Map(length) => length.saturating_mul(2),
+            Token::Nil
+            | Token::Boolean(_)
+            | Token::Integer(_)
+            | Token::Unsigned(_)
+            | Token::Float(_)
+            | Token::Text(_)
+            | Token::Binary(_) => 0,
+        })
     }
 
     /// Reads the head of an array.

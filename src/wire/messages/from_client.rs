@@ -3,7 +3,7 @@
 //! Source: distributed 2026.8.0, scheduler.py: `stream_handlers`; client.py; publish.py; variable.py; queues.py.
 
 use crate::dask::{ClientName, Serialized, TaskKey};
-use crate::wire::document::{DocumentError, Fields};
+use crate::wire::document::{DocumentError, Fields, Items};
 use crate::wire::frame::Message;
 use crate::wire::value::Value;
 
@@ -114,7 +114,7 @@ impl FromClient {
     /// # Errors
     /// When the message is no batch, or a field of a known op is missing or of a wrong type.
     pub fn decode_batch(message: &Message) -> Result<Vec<Self>, DocumentError> {
-        Fields::batch(message)?.iter().map(Self::read).collect()
+        Items::read_all(message, |items| items.fields()?.as_ref().map(Self::read).transpose())
     }
 
     fn read(fields: &Fields<'_>) -> Result<Self, DocumentError> {

@@ -2,10 +2,9 @@
 //!
 //! Source: distributed 2026.8.0, worker_state_machine.py: subclasses of `SendMessageToScheduler`; worker.py.
 
-use bytes::Bytes;
-
+use super::task_finished::TaskFinished;
 use crate::dask::{Serialized, TaskKey};
-use crate::wire::document::{DocumentError, Fields};
+use crate::wire::document::{DocumentError, Fields, Items};
 use crate::wire::frame::Message;
 use crate::wire::text::{exception_text, traceback_text};
 use crate::wire::value::Value;
@@ -13,7 +12,7 @@ use crate::wire::value::Value;
 /// A message of a worker's stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FromWorker {
-    TaskFinished(Box<TaskFinished>),
+    TaskFinished(TaskFinished),
     TaskErred(Box<TaskErred>),
     /// The task raised `Reschedule`, or its worker is closing.
     Reschedule {
@@ -58,20 +57,6 @@ pub enum FromWorker {
     },
 }
 
-/// A task's result is in the worker's memory.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TaskFinished {
-    pub key: TaskKey,
-    pub run_id: u64,
-    pub nbytes: u64,
-    /// Pickle of the result's class, or of its name.
-    pub type_pickle: Bytes,
-    pub typename: String,
-    pub metadata: Value,
-    pub thread: Option<u64>,
-    pub startstops: Vec<StartStop>,
-}
-
 /// A task raised.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskErred {
@@ -83,19 +68,6 @@ pub struct TaskErred {
     pub exception_text: String,
     /// Cut and without control characters.
     pub traceback_text: String,
-    pub thread: Option<u64>,
-    pub startstops: Vec<StartStop>,
-}
-
-/// Something a task did, in seconds since 1970 by the worker's clock.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StartStop {
-    /// `compute`, `transfer`, `disk-read`, `disk-write` or `deserialize`.
-    pub action: String,
-    pub start: f64,
-    pub stop: f64,
-    /// From which worker, for `transfer`.
-    pub source: Option<String>,
 }
 
 impl FromWorker {
@@ -118,12 +90,15 @@ impl FromWorker {
     /// # Errors
     /// When the message is no batch, or a field of a known op is missing or of a wrong type.
     pub fn decode_batch(message: &Message) -> Result<Vec<Self>, DocumentError> {
-        Fields::batch(message)?.iter().map(Self::read).collect()
+        Items::read_all(message, |items| match items.try_next(TaskFinished::read_quickly) {
+            Some(finished) => Ok(Some(Self::TaskFinished(finished))),
+            None => items.fields()?.as_ref().map(Self::read).transpose(),
+        })
     }
 
     fn read(fields: &Fields<'_>) -> Result<Self, DocumentError> {
         Ok(match fields.op() {
-            "task-finished" => Self::TaskFinished(Box::new(TaskFinished::read(fields)?)),
+            "task-finished" => Self::TaskFinished(TaskFinished::read(fields)?),
             "task-erred" => Self::TaskErred(Box::new(TaskErred::read(fields)?)),
             "reschedule" => Self::Reschedule { key: fields.key("key")? },
             "long-running" => Self::LongRunning {
@@ -148,21 +123,6 @@ impl FromWorker {
     }
 }
 
-impl TaskFinished {
-    fn read(fields: &Fields<'_>) -> Result<Self, DocumentError> {
-        Ok(Self {
-            key: fields.key("key")?,
-            run_id: fields.unsigned("run_id")?,
-            nbytes: fields.unsigned("nbytes")?,
-            type_pickle: fields.binary("type")?,
-            typename: fields.text("typename")?.to_owned(),
-            metadata: fields.optional_value("metadata")?,
-            thread: fields.optional_unsigned("thread")?,
-            startstops: startstops(fields)?,
-        })
-    }
-}
-
 impl TaskErred {
     fn read(fields: &Fields<'_>) -> Result<Self, DocumentError> {
         Ok(Self {
@@ -172,23 +132,6 @@ impl TaskErred {
             traceback: fields.optional_serialized("traceback")?,
             exception_text: exception_text(fields.optional_text("exception_text")?.unwrap_or_default()),
             traceback_text: traceback_text(fields.optional_text("traceback_text")?.unwrap_or_default()),
-            thread: fields.optional_unsigned("thread")?,
-            startstops: startstops(fields)?,
         })
     }
-}
-
-fn startstops(fields: &Fields<'_>) -> Result<Vec<StartStop>, DocumentError> {
-    if !fields.has("startstops") {
-        return Ok(Vec::new());
-    }
-    let read = |each: &Fields<'_>| {
-        Ok(StartStop {
-            action: each.text("action")?.to_owned(),
-            start: each.number("start")?,
-            stop: each.number("stop")?,
-            source: each.optional_text("source")?.map(str::to_owned),
-        })
-    };
-    fields.array_of_fields("startstops")?.iter().map(read).collect()
 }

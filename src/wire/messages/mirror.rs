@@ -3,11 +3,11 @@
 //! For whatever stands in for a worker or a Client: tests, simulations, benchmarks. Of a peer's message it writes the
 //! fields that we read.
 
-use super::from_worker::{FromWorker, StartStop, TaskErred, TaskFinished};
+use super::from_worker::{FromWorker, TaskErred};
 use super::to_worker::{Replica, ToWorker};
-use super::{ComputeTask, FromClient, ToClient, UpdateGraph, head, named_key, named_keys, named_text};
+use super::{ComputeTask, FromClient, TaskFinished, ToClient, UpdateGraph, head, named_key, named_keys, named_text};
 use crate::dask::{Priority, RunSpec, TaskKey, WorkerAddress};
-use crate::wire::document::{DocumentError, Fields};
+use crate::wire::document::{DocumentError, Fields, Items};
 use crate::wire::encode::{Encode, Encoder};
 use crate::wire::frame::Message;
 use crate::wire::value::Value;
@@ -16,7 +16,7 @@ impl ToWorker {
     /// # Errors
     /// When the message is no batch of what we send to workers.
     pub fn decode_batch(message: &Message) -> Result<Vec<Self>, DocumentError> {
-        Fields::batch(message)?.iter().map(Self::read).collect()
+        Items::read_all(message, |items| items.fields()?.as_ref().map(Self::read).transpose())
     }
 
     fn read(fields: &Fields<'_>) -> Result<Self, DocumentError> {
@@ -90,7 +90,7 @@ impl ToClient {
     /// # Errors
     /// When the message is no batch of what we send to Clients.
     pub fn decode_batch(message: &Message) -> Result<Vec<Self>, DocumentError> {
-        Fields::batch(message)?.iter().map(Self::read).collect()
+        Items::read_all(message, |items| items.fields()?.as_ref().map(Self::read).transpose())
     }
 
     fn read(fields: &Fields<'_>) -> Result<Self, DocumentError> {
@@ -189,45 +189,31 @@ impl Encode for FromWorker {
 
 impl Encode for TaskFinished {
     fn encode(&self, encoder: &mut Encoder) {
-        head(encoder, "task-finished", 9);
+        head(encoder, "task-finished", 5);
         named_key(encoder, &self.key);
         named(encoder, "run_id", self.run_id);
         named(encoder, "nbytes", self.nbytes);
         named(encoder, "type", self.type_pickle.clone());
-        named_text(encoder, "typename", &self.typename);
-        named(encoder, "metadata", self.metadata.clone());
-        named(encoder, "thread", self.thread);
-        startstops(encoder, &self.startstops);
-        named_text(encoder, "status", "OK");
+        encoder.text("startstops");
+        encoder.array(usize::from(self.compute_seconds.is_some()));
+        if let Some(seconds) = self.compute_seconds {
+            encoder.map(3);
+            named_text(encoder, "action", "compute");
+            named(encoder, "start", 0.0);
+            named(encoder, "stop", seconds);
+        }
     }
 }
 
 impl Encode for TaskErred {
     fn encode(&self, encoder: &mut Encoder) {
-        head(encoder, "task-erred", 9);
+        head(encoder, "task-erred", 6);
         named_key(encoder, &self.key);
         named(encoder, "run_id", self.run_id);
         named(encoder, "exception", self.exception.clone());
         named(encoder, "traceback", self.traceback.clone());
         named_text(encoder, "exception_text", &self.exception_text);
         named_text(encoder, "traceback_text", &self.traceback_text);
-        named(encoder, "thread", self.thread);
-        startstops(encoder, &self.startstops);
-        named_text(encoder, "status", "error");
-    }
-}
-
-fn startstops(encoder: &mut Encoder, startstops: &[StartStop]) {
-    encoder.text("startstops");
-    encoder.array(startstops.len());
-    for each in startstops {
-        encoder.map(3 + usize::from(each.source.is_some()));
-        named_text(encoder, "action", &each.action);
-        named(encoder, "start", each.start);
-        named(encoder, "stop", each.stop);
-        if let Some(source) = &each.source {
-            named_text(encoder, "source", source);
-        }
     }
 }
 

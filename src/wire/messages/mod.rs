@@ -7,13 +7,15 @@ pub mod from_client;
 pub mod from_worker;
 mod mirror;
 pub mod rpc;
+mod task_finished;
 pub mod to_client;
 pub mod to_worker;
 
 pub use compute_task::{ComputeTask, ComputeTaskView};
 pub use from_client::{FromClient, UpdateGraph};
-pub use from_worker::{FromWorker, StartStop, TaskErred, TaskFinished};
+pub use from_worker::{FromWorker, TaskErred};
 pub use rpc::{Ask, Request};
+pub use task_finished::TaskFinished;
 pub use to_client::ToClient;
 pub use to_worker::ToWorker;
 
