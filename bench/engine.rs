@@ -1,0 +1,153 @@
+//! What the engine alone takes for a task: no sockets, no encoding, no Client. For profiles; `make bench` measures the
+//! whole.
+//!
+//! ```text
+//! cargo run --release --no-default-features --example engine -- tree 100000 16 8
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use bytes::Bytes;
+use mainstay::dask::{RunSpec, TaskKey, WorkerAddress};
+use mainstay::engine::{
+    ClientId, Config, Engine, Graph, GraphTask, Instruction, Millis, Requirements, Resources, RunId, Stimulus, WorkerId,
+    WorkerProfile, WorkerStatus,
+};
+
+/// What each task depends on, in an order in which they can run.
+fn shape(name: &str, count: usize) -> Vec<Vec<usize>> {
+    match name {
+        "independent" => vec![vec![]; count],
+        "chains" => (0..count).map(|n| if n < 100 { vec![] } else { vec![n - 100] }).collect(),
+        "stencil" => (0..count)
+            .map(|n| match n {
+                0..100 => vec![],
+                n => (n - 101..=n - 99).filter(|near| near / 100 == n / 100 - 1).collect(),
+            })
+            .collect(),
+        "shuffle" => {
+            let width = count.isqrt();
+            let piece = |row: usize, column: usize| width + row * width + column;
+            let mut tasks = vec![vec![]; width];
+            tasks.extend((0..width).flat_map(|row| (0..width).map(move |_| vec![row])));
+            tasks.extend((0..width).map(|column| (0..width).map(|row| piece(row, column)).collect()));
+            tasks
+        }
+        "tree" => {
+            let mut tasks = vec![vec![]; count * 7 / 8];
+            let mut level = 0..tasks.len();
+            while level.len() > 1 {
+                let start = tasks.len();
+                let nodes: Vec<usize> = level.collect();
+                tasks.extend(nodes.chunks(8).map(<[usize]>::to_vec));
+                level = start..tasks.len();
+            }
+            tasks
+        }
+        other => panic!("no shape {other}: independent, chains, stencil, shuffle or tree"),
+    }
+}
+
+fn key(index: usize) -> TaskKey {
+    TaskKey::from_text(&format!("task-{index:08}"))
+}
+
+struct Driver {
+    engine: Engine,
+    runs: BTreeMap<WorkerId, VecDeque<(TaskKey, RunId)>>,
+    instructions: Vec<Instruction>,
+}
+
+impl Driver {
+    fn new(workers: u32, nthreads: u32) -> Self {
+        let mut driver =
+            Self { engine: Engine::new(Config::default(), 0), runs: BTreeMap::new(), instructions: Vec::new() };
+        for worker in (0..workers).map(WorkerId) {
+            let profile = WorkerProfile {
+                address: WorkerAddress::new(format!("tcp://10.0.{}.{}:40000", worker.0 / 256, worker.0 % 256)),
+                name: format!("w-{}", worker.0),
+                pod: None,
+                nthreads,
+                memory_limit: None,
+                resources: Resources::default(),
+                labels: BTreeMap::new(),
+                builder: false,
+            };
+            driver.handle(Stimulus::WorkerJoined { worker, profile });
+            driver.handle(Stimulus::WorkerStatusChanged { worker, status: WorkerStatus::Running });
+        }
+        driver
+    }
+
+    fn handle(&mut self, stimulus: Stimulus) {
+        let mut instructions = std::mem::take(&mut self.instructions);
+        self.engine.handle_stimulus(Millis(0), stimulus, &mut instructions);
+        for instruction in instructions.drain(..) {
+            if let Instruction::ComputeTask { worker, task } = instruction {
+                self.runs.entry(worker).or_default().push_back((task.key.clone(), task.run_id));
+            }
+        }
+        self.instructions = instructions;
+    }
+
+    /// Each worker in turn answers for all that it has.
+    fn run_all(&mut self) {
+        loop {
+            let all: Vec<(WorkerId, VecDeque<(TaskKey, RunId)>)> = std::mem::take(&mut self.runs).into_iter().collect();
+            if all.is_empty() {
+                return;
+            }
+            for (worker, runs) in all {
+                for (key, run_id) in runs {
+                    let typename = String::new();
+                    let type_pickle = Bytes::from_static(b"int");
+                    let compute_ms = Some(0.01);
+                    self.handle(Stimulus::TaskFinished { worker, key, run_id, nbytes: 28, typename, type_pickle, compute_ms });
+                }
+            }
+        }
+    }
+}
+
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or_default() * 4096
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let word = |index: usize, default: &str| words.get(index).cloned().unwrap_or_else(|| default.to_owned());
+    let number = |index: usize, default: &str| word(index, default).parse::<usize>().expect("a number");
+    let (name, count, workers, nthreads) = (word(0, "independent"), number(1, "100000"), number(2, "16"), number(3, "8"));
+    let edges = shape(&name, count);
+    let tasks = edges.len();
+    let mut is_read = vec![false; tasks];
+    edges.iter().flatten().for_each(|read| is_read[*read] = true);
+    let wanted: Vec<TaskKey> = (0..tasks).filter(|index| !is_read[*index]).map(key).collect();
+    let task = |(index, reads): (usize, &Vec<usize>)| GraphTask {
+        key: key(index),
+        dependencies: reads.iter().copied().map(key).collect(),
+        order: index as i64,
+        data_producer: false,
+        actor: false,
+        annotations: None,
+        run_spec: RunSpec::new(Bytes::from_static(b"run spec")),
+    };
+    let graph = Graph { tasks: edges.iter().enumerate().map(task).collect(), ..Graph::default() };
+    let mut driver = Driver::new(workers as u32, nthreads as u32);
+    let before = resident_bytes();
+    let mut since = Instant::now();
+    let mut lap = |what: &str| {
+        let nanoseconds = since.elapsed().as_nanos() as usize / tasks;
+        println!("{what:8} {nanoseconds:6} ns/task, {:5} B/task", resident_bytes().saturating_sub(before) / tasks);
+        since = Instant::now();
+    };
+    let client = ClientId(1);
+    driver.handle(Stimulus::UpdateGraph { client, graph, wanted, requirements: Requirements::default(), submitting_task: None });
+    lap("intake");
+    driver.run_all();
+    lap("run");
+    driver.handle(Stimulus::ClientLeft { client });
+    lap("release");
+}
