@@ -1,5 +1,6 @@
 //! The name of a Dask task.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
@@ -82,48 +83,43 @@ impl TaskKey {
     }
 
     /// The name that tasks of one kind share: `sum` of `('sum-5f2a…', 3)`, as `dask.utils.key_split` gives it.
-    pub fn prefix(&self) -> String {
+    pub fn prefix(&self) -> Cow<'_, str> {
+        if let Some(name) = self.name() {
+            return key_split(name);
+        }
         let mut first = FirstText::default();
         let mut rest = &self.0[..];
         // The encoding was checked when the key was made.
         let _ = walk(&mut rest, 0, &mut first);
-        first.0.as_deref().map_or_else(|| "Other".to_owned(), key_split)
+        first.0.as_deref().map_or(Cow::Borrowed("Other"), |text| Cow::Owned(key_split(text).into_owned()))
     }
 }
 
 /// What `dask.utils.key_split` gives for a string.
 ///
 /// Source: dask 2026.8.0, dask/utils.py: `key_split`.
-pub fn key_split(text: &str) -> String {
+pub fn key_split(text: &str) -> Cow<'_, str> {
     let text = text.trim_start_matches(['(', '\'', '"']);
     let mut words = text.split('-');
     let first = words.next().unwrap_or_default();
-    let mut result = if first.chars().next().is_some_and(char::is_alphabetic) {
-        first.split(',').next().unwrap_or_default().trim_matches(['(', ')', '\'', '"']).to_owned()
-    } else {
-        first.to_owned()
+    let is_hex = |word: &str, length: usize| word.len() == length && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_name = |word: &&str| !word.is_empty() && word.chars().all(char::is_alphabetic) && !is_hex(word, 8);
+    let rest = words.take_while(is_name).map(|word| 1 + word.len()).sum::<usize>();
+    let whole = &text[..first.len() + rest];
+    let trimmed = match first.chars().next().is_some_and(char::is_alphabetic) {
+        true => first.split(',').next().unwrap_or_default().trim_matches(['(', ')', '\'', '"']),
+        false => first,
     };
-    for word in words {
-        let is_hex_token = word.len() == 8 && word.bytes().all(|b| b.is_ascii_hexdigit());
-        if word.is_empty() || !word.chars().all(char::is_alphabetic) || is_hex_token {
-            break;
-        }
-        result.push('-');
-        result.push_str(word);
-    }
-    if result.len() == 32 && result.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return "data".to_owned();
+    let result = match trimmed.len() == first.len() {
+        true => Cow::Borrowed(whole),
+        false => Cow::Owned([trimmed, &whole[first.len()..]].concat()),
+    };
+    if is_hex(&result, 32) {
+        return Cow::Borrowed("data");
     }
     if let Some(rest) = result.strip_prefix('<') {
-        return rest
-            .trim_matches(['<', '>'])
-            .split_whitespace()
-            .next()
-            .unwrap_or_default()
-            .rsplit('.')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+        let name = rest.trim_matches(['<', '>']).split_whitespace().next().unwrap_or_default();
+        return Cow::Owned(name.rsplit('.').next().unwrap_or_default().to_owned());
     }
     result
 }

@@ -1,10 +1,11 @@
 //! One collection's record.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::dask::Priority;
 use crate::engine::task::{Blame, StateName, Task};
+use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
 use crate::engine::{Annotations, CollectionId, Engine, Requirements, TaskCounts, UnmatchedOverride, WorkerId};
 
@@ -16,7 +17,7 @@ pub(super) struct Collection {
     /// Where it stands in the queue, while it has tasks there.
     pub(super) standing: Option<Priority>,
     /// The tasks of its graph; they are remembered while it exists.
-    pub(super) members: BTreeSet<TaskId>,
+    pub(super) members: TaskSet,
     pub(super) outputs: Vec<Output>,
     /// What the source said of single tasks, for those that said something.
     pub(super) annotated: BTreeMap<TaskId, Arc<Annotations>>,
@@ -28,11 +29,11 @@ pub(super) struct Collection {
     /// Members whose work is done.
     done: u64,
     /// Members that failed themselves.
-    pub(super) failed: BTreeSet<TaskId>,
+    pub(super) failed: TaskSet,
     /// All and only workers that run or hold members.
     pub(super) shares: BTreeMap<WorkerId, Share>,
     /// Members with runs that failed.
-    pub(super) retried: BTreeSet<TaskId>,
+    pub(super) retried: TaskSet,
     pub(super) retries_used: u64,
     pub(super) worker_lost: u64,
     pub(super) losses: u64,
@@ -58,16 +59,16 @@ impl Collection {
             requirements,
             generation: 0,
             standing: None,
-            members: BTreeSet::new(),
+            members: TaskSet::default(),
             outputs: Vec::new(),
             annotated: BTreeMap::new(),
             names: BTreeMap::new(),
             unmatched_overrides: Vec::new(),
             counts: [0; StateName::COUNT],
             done: 0,
-            failed: BTreeSet::new(),
+            failed: TaskSet::default(),
             shares: BTreeMap::new(),
-            retried: BTreeSet::new(),
+            retried: TaskSet::default(),
             retries_used: 0,
             worker_lost: 0,
             losses: 0,
@@ -91,7 +92,7 @@ impl Collection {
             if by > 0 {
                 self.failed.insert(id);
             } else {
-                self.failed.remove(&id);
+                self.failed.remove(id);
             }
         }
     }
@@ -155,8 +156,8 @@ impl Engine {
                 collection.retried.insert(id);
             }
         } else {
-            collection.members.remove(&id);
-            collection.retried.remove(&id);
+            collection.members.remove(id);
+            collection.retried.remove(id);
         }
         self.changed.insert(collection_id);
     }

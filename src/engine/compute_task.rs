@@ -3,7 +3,7 @@
 use crate::dask::{Priority, RunSpec, TaskKey, WorkerAddress};
 use crate::engine::requirements::Resources;
 use crate::engine::task::Task;
-use crate::engine::{Engine, RunId, TaskId};
+use crate::engine::{Engine, RunId};
 
 /// A run that a worker is to be told of.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +23,8 @@ pub struct Dependency<'e> {
 
 impl Engine {
     /// What an instruction to compute a task is about; `None` when that run was given up since.
-    pub fn compute_task(&self, task: TaskId, run_id: RunId) -> Option<ComputeTask<'_>> {
-        let task = self.tasks.get(task)?;
+    pub fn compute_task(&self, run_id: RunId) -> Option<ComputeTask<'_>> {
+        let task = self.tasks.get(run_id.task())?;
         let run_spec = task.run_spec.as_ref()?;
         task.run().filter(|run| run.run_id == run_id)?;
         Some(ComputeTask { engine: self, task, run_spec, run_id })

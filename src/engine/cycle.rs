@@ -71,11 +71,12 @@ mod tests {
     use crate::engine::prefix::PrefixTable;
     use crate::engine::requirement_table::{Requirement, RequirementTable};
     use crate::engine::task::Task;
+    use crate::engine::worker::Workers;
 
     /// Tasks `t0`, `t1`, …, each with the dependencies that are named for it.
     fn tasks(dependencies: impl ExactSizeIterator<Item = Vec<usize>>) -> (TaskTable, Vec<TaskId>) {
         let mut table = TaskTable::default();
-        let requirement = RequirementTable::default().acquire(&Requirement::default(), &std::collections::BTreeMap::new());
+        let requirement = RequirementTable::default().acquire(&Requirement::default(), &Workers::default());
         let ids: Vec<TaskId> = (0..dependencies.len())
             .map(|index| {
                 let key = TaskKey::from_text(&format!("t{index}"));

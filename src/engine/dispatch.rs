@@ -12,16 +12,18 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use smallvec::SmallVec;
+
 use crate::dask::Priority;
 use crate::engine::placement::Candidate;
 use crate::engine::requirement_table::RequirementId;
 use crate::engine::task::{Run, Task, TaskState};
 use crate::engine::task_table::TaskId;
-use crate::engine::worker::Worker;
+use crate::engine::worker::{Rank, Worker};
 use crate::engine::{Engine, Instruction, RunId, WorkerId};
 
-/// How many of the least loaded workers are compared for a task.
-const CANDIDATES_MAX: usize = 20;
+/// With so many times fewer workers than are open, those that a task may run on are looked at instead of the open ones.
+const SELECTIVE: usize = 4;
 /// A result of more tasks than this is made of what comes from everywhere.
 const FAMILY_MAX: usize = 32;
 /// How many tasks a thread may be given beyond its slots to go before less urgent ones: enough to last until more are sent.
@@ -33,6 +35,17 @@ const TRANSFER_US_MAX: u64 = 1_000_000_000_000;
 
 /// Workers that are kept free for a task that waits for resources, with what it asks.
 type Reserved = BTreeMap<WorkerId, RequirementId>;
+
+/// Something of each of a few workers.
+type ByWorker<T> = SmallVec<[(WorkerId, T); 8]>;
+
+fn entry<T: Default>(by_worker: &mut ByWorker<T>, worker: WorkerId) -> &mut T {
+    let place = by_worker.iter().position(|(other, _)| *other == worker).unwrap_or_else(|| {
+        by_worker.push((worker, T::default()));
+        by_worker.len() - 1
+    });
+    &mut by_worker[place].1
+}
 
 /// Some of a task's inputs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,8 +74,9 @@ impl Inputs {
 impl Engine {
     /// Places ready tasks, the most urgent first, until no worker has room for the first of any queue.
     pub(super) fn dispatch(&mut self) {
+        self.index_workers();
         let mut heads: BTreeSet<(Priority, TaskId, RequirementId)> = BTreeSet::new();
-        for requirement in self.requirements.ids().filter(|id| self.requirements.has_workers(*id)) {
+        for requirement in self.requirements.with_ready().filter(|id| self.requirements.has_workers(*id)) {
             heads.extend(self.requirements.most_urgent(requirement).map(|(priority, task)| (priority, task, requirement)));
         }
         let mut reserved = Reserved::new();
@@ -70,6 +84,7 @@ impl Engine {
             // A queue whose first task does not fit anywhere waits: nothing that is placed meanwhile makes room.
             if let Some(worker) = self.choose_worker(task, &reserved) {
                 self.assign(task, worker);
+                self.index_workers();
                 heads.extend(self.requirements.most_urgent(requirement).map(|(priority, task)| (priority, task, requirement)));
             } else if let Some(worker) = self.worker_to_reserve(requirement, &reserved) {
                 reserved.insert(worker, requirement);
@@ -89,29 +104,63 @@ impl Engine {
     }
 
     fn choose_worker(&self, id: TaskId, reserved: &Reserved) -> Option<WorkerId> {
-        if self.tasks[id].actor {
+        let task = &self.tasks[id];
+        if task.actor {
             return self.choose_worker_of_actor(id, reserved);
         }
-        let local = self.local_data(id);
-        let total = Inputs::of(self.tasks[id].dependencies.iter().map(|dependency| &self.tasks[*dependency]));
-        let siblings = if self.fills_all_threads(id) { self.siblings(id) } else { BTreeMap::new() };
-        let holders = local.keys().copied().filter(|worker| self.fits(id, *worker, reserved));
-        let open =
-            self.open.iter().map(|(_, _, worker)| *worker).filter(|worker| self.fits(id, *worker, reserved)).take(CANDIDATES_MAX);
-        let ranked = open.chain(holders).filter_map(|worker_id| {
-            let worker = &self.workers[&worker_id];
-            if !self.has_slot(worker) && !self.may_queue_on(id, worker) {
-                return None;
-            }
-            let missing = total.without(local.get(&worker_id).copied().unwrap_or_default());
-            let candidate =
-                Candidate { has_slot: self.has_slot(worker), wait_us: worker.wait_us(), transfer_us: self.transfer_us(missing) };
-            let cost = self.config.placement.cost(&candidate)?;
-            let related = if worker.in_flight() < worker.profile.nthreads { siblings.get(&worker_id).copied() } else { None };
-            let most_siblings = Reverse(related.unwrap_or_default());
-            Some((cost, most_siblings, worker.load(), worker.nbytes, self.tie_break(worker_id), worker_id))
+        let first = self.first_open(id, reserved);
+        let chosen = if !task.dependencies.is_empty() {
+            self.nearest(id, first, reserved)
+        } else if self.fills_all_threads(task.requirement) {
+            self.beside_siblings(id, first, reserved)
+        } else {
+            first
+        };
+        chosen.map(|rank| rank.worker).or_else(|| self.worker_with_less_urgent(id, reserved))
+    }
+
+    /// The open worker that can start a task first, if inputs do not count.
+    fn first_open(&self, id: TaskId, reserved: &Reserved) -> Option<Rank> {
+        let task = &self.tasks[id];
+        let eligible = self.requirements.eligible(task.requirement);
+        if eligible.len() * SELECTIVE < self.open.len() {
+            let open = eligible.iter().filter_map(|worker| self.workers[worker].indexed.rank);
+            return open.filter(|rank| self.fits(id, rank.worker, reserved)).min();
+        }
+        self.open.iter().find(|rank| self.fits(id, rank.worker, reserved)).copied()
+    }
+
+    /// The worker that can start a task first when what it reads has been fetched: one that holds some of that, or the
+    /// first of the others.
+    fn nearest(&self, id: TaskId, first: Option<Rank>, reserved: &Reserved) -> Option<Rank> {
+        let (local, total) = self.local_data(id);
+        let cost = |rank: Rank, held: Inputs| {
+            let has_slot = self.workers[&rank.worker].indexed.rank.is_some();
+            let transfer_us = self.transfer_us(total.without(held));
+            let cost = self.config.placement.cost(&Candidate { has_slot, wait_us: rank.wait_us, transfer_us })?;
+            Some((cost, rank))
+        };
+        let holders = local.iter().filter(|(worker, _)| self.fits(id, *worker, reserved)).filter_map(|(worker_id, held)| {
+            let worker = &self.workers[worker_id];
+            let is_taken = worker.indexed.rank.is_some() || self.may_queue_on(id, worker);
+            if is_taken { cost(worker.rank(*worker_id, self.tie_break(*worker_id)), *held) } else { None }
         });
-        ranked.min().map(|(.., worker)| worker).or_else(|| self.worker_with_less_urgent(id, reserved))
+        let other = first.filter(|rank| local.iter().all(|(holder, _)| *holder != rank.worker));
+        let other = other.and_then(|rank| cost(rank, Inputs::default()));
+        holders.chain(other).min().map(|(_, rank)| rank)
+    }
+
+    /// The first open worker, or one that runs or holds what goes into the same result and can start it hardly later: so
+    /// less has to be fetched for that result. Only for tasks that read nothing: others go where their inputs are.
+    fn beside_siblings(&self, id: TaskId, first: Option<Rank>, reserved: &Reserved) -> Option<Rank> {
+        let first = first?;
+        let latest_us = first.wait_us + TRANSFER_LATENCY_US;
+        let siblings = self.siblings(id);
+        let related = siblings.iter().filter_map(|(worker, count)| {
+            let rank = self.workers[worker].indexed.rank.filter(|rank| rank.wait_us <= latest_us)?;
+            self.fits(id, *worker, reserved).then_some((Reverse(*count), rank))
+        });
+        related.min().map(|(_, rank)| rank).or(Some(first))
     }
 
     /// A worker that was given a task of a lower priority of the user's and may not have started it. It gets this one as
@@ -133,26 +182,20 @@ impl Engine {
         found.min_by_key(|worker| (self.workers[worker].load(), self.tie_break(*worker)))
     }
 
-    /// Whether the queue of a task has work for every free thread, so that it matters which worker gets which task, but
-    /// nobody goes without.
-    fn fills_all_threads(&self, id: TaskId) -> bool {
-        let open = self.open.iter().take(CANDIDATES_MAX).map(|(_, _, worker)| &self.workers[worker]);
-        let free_threads: u32 = open.map(|worker| worker.profile.nthreads.saturating_sub(worker.in_flight())).sum();
-        self.requirements.ready(self.tasks[id].requirement).len() >= free_threads as usize
+    /// Whether a queue has work for every free thread, so that it matters which worker gets which task, but nobody goes
+    /// without.
+    fn fills_all_threads(&self, requirement: RequirementId) -> bool {
+        self.requirements.ready(requirement).len() >= self.free_threads as usize
     }
 
-    /// How many tasks that go into the same result as this one each worker runs or holds. Only for a task that reads
-    /// nothing: others go where their inputs are.
-    fn siblings(&self, id: TaskId) -> BTreeMap<WorkerId, usize> {
-        let mut siblings: BTreeMap<WorkerId, usize> = BTreeMap::new();
-        let task = &self.tasks[id];
-        let reader = task.dependents.first().map(|reader| &self.tasks[*reader].dependencies);
-        let Some(family) = reader.filter(|family| task.dependencies.is_empty() && family.len() <= FAMILY_MAX) else {
-            return siblings;
-        };
-        for sibling in family.iter().map(|sibling| &self.tasks[*sibling]) {
+    /// How many tasks that go into the same result as this one each worker runs or holds.
+    fn siblings(&self, id: TaskId) -> ByWorker<usize> {
+        let mut siblings = ByWorker::<usize>::new();
+        let reader = self.tasks[id].dependents.first().map(|reader| &self.tasks[*reader].dependencies);
+        for sibling in reader.filter(|family| family.len() <= FAMILY_MAX).into_iter().flatten() {
+            let sibling = &self.tasks[*sibling];
             for worker in sibling.run().map(|run| run.worker).iter().chain(sibling.holders()) {
-                *siblings.entry(*worker).or_default() += 1;
+                *entry(&mut siblings, *worker) += 1;
             }
         }
         siblings
@@ -167,27 +210,23 @@ impl Engine {
         })
     }
 
-    /// Whether a worker may run a task, and has what the task takes apart from a slot.
-    fn fits(&self, id: TaskId, worker: WorkerId, reserved: &Reserved) -> bool {
-        let eligible = self.requirements.eligible(self.tasks[id].requirement);
-        let requirement = self.requirements.get(self.tasks[id].requirement);
-        let kept_for = reserved.get(&worker).map(|head| &self.requirements.get(*head).resources);
-        eligible.contains(&worker)
-            && self.workers[&worker].has_room_for(requirement)
+    /// Whether a worker may run a task, and has what the task takes.
+    fn fits(&self, id: TaskId, worker_id: WorkerId, reserved: &Reserved) -> bool {
+        let task = &self.tasks[id];
+        let requirement = self.requirements.get(task.requirement);
+        let worker = &self.workers[&worker_id];
+        let kept_for = reserved.get(&worker_id).map(|head| &self.requirements.get(*head).resources);
+        self.requirements.eligible(task.requirement).contains(&worker_id)
+            && worker.has_room_for(requirement)
             && kept_for.is_none_or(|kept| !kept.overlaps(&requirement.resources))
+            // What reads data in would only be ahead of more urgent work to come.
+            && (!task.data_producer || worker.has_slot(self.config.worker_saturation))
     }
 
-    fn has_slot(&self, worker: &Worker) -> bool {
-        worker.in_flight() < worker.slots(self.config.worker_saturation)
-    }
-
-    /// Whether a task may wait on a worker that holds its data. What reads data in waits here: on a worker it would only
-    /// be ahead of more urgent work to come.
+    /// Whether a task may wait on a worker that holds its data.
     fn may_queue_on(&self, id: TaskId, worker: &Worker) -> bool {
         let local_backlog = worker.profile.nthreads;
-        let task = &self.tasks[id];
-        !task.data_producer
-            && !task.dependencies.is_empty()
+        !self.tasks[id].data_producer
             && worker.in_flight() < worker.slots(self.config.worker_saturation).saturating_add(local_backlog)
     }
 
@@ -198,16 +237,17 @@ impl Engine {
         latency_us + transfer_us.min(TRANSFER_US_MAX)
     }
 
-    /// What each worker holds of a task's dependencies.
-    fn local_data(&self, id: TaskId) -> BTreeMap<WorkerId, Inputs> {
-        let mut local: BTreeMap<WorkerId, Inputs> = BTreeMap::new();
+    /// What each worker holds of a task's dependencies, and all of them.
+    fn local_data(&self, id: TaskId) -> (ByWorker<Inputs>, Inputs) {
+        let (mut local, mut total) = (ByWorker::<Inputs>::new(), Inputs::default());
         for dependency in &self.tasks[id].dependencies {
             let task = &self.tasks[*dependency];
+            total.add(task);
             for holder in task.holders() {
-                local.entry(*holder).or_default().add(task);
+                entry(&mut local, *holder).add(task);
             }
         }
-        local
+        (local, total)
     }
 
     /// What a worker would have to fetch for a task.
@@ -218,12 +258,12 @@ impl Engine {
 
     fn assign(&mut self, id: TaskId, worker: WorkerId) {
         self.runs += 1;
-        let run_id = RunId((u64::from(self.config.epoch) << 32) + self.runs);
+        let run_id = RunId::new(self.config.epoch, id, self.runs);
         let task = &self.tasks[id];
         let expected_us = self.prefixes.expected_us(task.prefix) + self.transfer_us(self.missing_data(id, worker));
         let run =
             Run { worker, run_id, since: self.now, expected_us, requirement: task.requirement, seceded: false, executing: false };
         self.transition(id, TaskState::Processing(run));
-        self.out.push(Instruction::ComputeTask { worker, task: id, run_id });
+        self.out.push(Instruction::ComputeTask { worker, run_id });
     }
 }

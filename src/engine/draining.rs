@@ -11,7 +11,7 @@ use crate::engine::{Engine, Instruction, WorkerId, WorkerStatus};
 impl Engine {
     /// Has other workers fetch all that only this one holds.
     pub(super) fn copy_away(&mut self, id: WorkerId) {
-        let held: Vec<TaskId> = self.workers.get(&id).map_or_else(Vec::new, |worker| worker.holds.iter().copied().collect());
+        let held: Vec<TaskId> = self.workers.get(&id).map_or_else(Vec::new, |worker| worker.holds.iter().collect());
         self.copy_away_from(id, &held);
     }
 
@@ -41,6 +41,6 @@ impl Engine {
     /// How many results would be lost with a worker.
     pub fn held_alone(&self, id: WorkerId) -> usize {
         let held = self.workers.get(&id).map(|worker| worker.holds.iter());
-        held.map_or(0, |held| held.filter(|task| self.tasks[**task].holders().len() == 1).count())
+        held.map_or(0, |held| held.filter(|task| self.tasks[*task].holders().len() == 1).count())
     }
 }

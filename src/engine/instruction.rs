@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::dask::{TaskKey, WorkerAddress};
-use crate::engine::{ClientId, CollectionId, Exception, RunId, TaskId, WorkerId};
+use crate::engine::{ClientId, CollectionId, Exception, RunId, WorkerId};
 
 /// One thing to do; a list of them answers each stimulus, to be carried out in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,7 +11,6 @@ pub enum Instruction {
     /// Run a task: [`Engine::compute_task`](crate::engine::Engine::compute_task) says what is to be told of it.
     ComputeTask {
         worker: WorkerId,
-        task: TaskId,
         run_id: RunId,
     },
     FreeKeys {

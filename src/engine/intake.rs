@@ -1,9 +1,8 @@
 //! Takes a graph in.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rustc_hash::FxHashSet;
+use rustc_hash::FxHashMap;
 
 use crate::dask::{Priority, TaskKey};
 use crate::engine::cycle::{describe, find_cycle};
@@ -11,6 +10,7 @@ use crate::engine::owner::Owner;
 use crate::engine::requirement_table::{Requirement, RequirementId};
 use crate::engine::rules::refusal;
 use crate::engine::task::{Blame, StateName, Task};
+use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
 use crate::engine::{Annotations, ClientId, Engine, Graph, GraphTask, Requirements, WorkerSelector};
 
@@ -19,6 +19,15 @@ pub(super) struct Intake<'a> {
     pub(super) owner: Owner,
     pub(super) requirements: &'a Requirements,
     pub(super) generation: f64,
+}
+
+/// Under which conditions a task runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Conditions {
+    /// What the user gave.
+    pub(super) user_priority: f64,
+    pub(super) retries: u32,
+    pub(super) requirement: RequirementId,
 }
 
 /// A task of the graph, with what was said of it.
@@ -36,30 +45,40 @@ impl Engine {
     pub(super) fn take_in_graph(&mut self, graph: Graph, intake: &Intake<'_>) -> Vec<TakenIn> {
         let annotations: Vec<Arc<Annotations>> = graph.annotations.into_iter().map(Arc::new).collect();
         let mut taken_in = Vec::with_capacity(graph.tasks.len());
-        let mut fresh = Vec::new();
-        let mut without_room = Vec::new();
+        let mut fresh = Vec::with_capacity(graph.tasks.len());
+        let mut without_room = false;
+        let mut known_conditions: FxHashMap<_, Conditions> = FxHashMap::default();
+        self.tasks.reserve(graph.tasks.len());
         for graph_task in graph.tasks {
-            let own = graph_task.annotations.and_then(|index| annotations.get(index as usize)).cloned();
+            let own = graph_task.annotations.and_then(|index| annotations.get(index as usize));
             let Some((id, is_new)) = self.record(&graph_task, intake.owner) else {
-                without_room.push(graph_task.key);
+                without_room = true;
                 continue;
             };
+            taken_in.push(TakenIn { id, annotations: own.cloned() });
             if is_new {
-                self.describe_task(id, &graph_task, own.as_deref(), intake);
+                self.describe_task(id, &graph_task, intake);
+                // Most tasks of a graph are under the same.
+                let kind = (graph_task.annotations, graph_task.actor, self.tasks[id].is_suspect());
+                let conditions = *known_conditions
+                    .entry(kind)
+                    .or_insert_with(|| self.conditions(intake.requirements, own.map(|own| &**own), kind.1, kind.2));
+                self.requirements.retain(conditions.requirement);
+                self.set_conditions(id, conditions);
                 fresh.push((id, graph_task.dependencies));
             }
-            taken_in.push(TakenIn { id, annotations: own });
+        }
+        for conditions in known_conditions.values() {
+            self.requirements.release(conditions.requirement);
         }
         let ids: Vec<TaskId> = fresh.iter().map(|(id, _)| *id).collect();
-        // Tasks known before depend on a task of this graph only if that one was refused before.
-        let has_old_dependents = ids.iter().any(|id| !self.tasks[*id].dependents.is_empty());
-        let new: FxHashSet<TaskId> = ids.iter().copied().collect();
-        let mut refused = self.connect(fresh);
-        if let Some(cycle) = find_cycle(&self.tasks, &ids, |id| has_old_dependents || new.contains(&id)) {
-            let message = format!("the graph has a cycle: {}", describe(&self.tasks, &cycle));
-            refused = ids.iter().map(|id| (*id, message.clone())).collect();
-        } else if !without_room.is_empty() {
+        let (mut refused, may_have_cycle) = self.connect(fresh);
+        if without_room {
             let message = self.why_no_room();
+            refused = ids.iter().map(|id| (*id, message.clone())).collect();
+        }
+        if may_have_cycle && let Some(cycle) = self.find_cycle_among(&ids) {
+            let message = format!("the graph has a cycle: {}", describe(&self.tasks, &cycle));
             refused = ids.iter().map(|id| (*id, message.clone())).collect();
         }
         for (id, message) in refused {
@@ -67,6 +86,13 @@ impl Engine {
         }
         self.unsettled.extend(ids);
         taken_in
+    }
+
+    fn find_cycle_among(&self, fresh: &[TaskId]) -> Option<Vec<TaskId>> {
+        // Tasks known before depend on a task of this graph only if that one was refused before.
+        let has_old_dependents = fresh.iter().any(|id| !self.tasks[*id].dependents.is_empty());
+        let fresh_ids: TaskSet = fresh.iter().copied().collect();
+        find_cycle(&self.tasks, fresh, |id| has_old_dependents || fresh_ids.contains(id))
     }
 
     /// The record of a key, and whether it still has to be told how to run. None when there is no room for more.
@@ -104,13 +130,13 @@ impl Engine {
         for dependency in std::mem::take(&mut self.tasks[id].dependencies) {
             self.remove_dependent(dependency, id);
         }
-        self.count_in_collections(id, |collection| _ = collection.retried.remove(&id));
+        self.count_in_collections(id, |collection| _ = collection.retried.remove(id));
         let task = &mut self.tasks[id];
         (task.missing, task.failed, task.failures) = (0, 0, 0);
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.tasks.len() < self.config.tasks_max
+        self.tasks.len() < self.config.tasks_max.min(TaskId::COUNT)
     }
 
     pub(super) fn why_no_room(&self) -> String {
@@ -135,7 +161,7 @@ impl Engine {
         self.tasks.insert(Task::new(key.clone(), owner, requirement, prefix))
     }
 
-    fn describe_task(&mut self, id: TaskId, graph_task: &GraphTask, own: Option<&Annotations>, intake: &Intake<'_>) {
+    fn describe_task(&mut self, id: TaskId, graph_task: &GraphTask, intake: &Intake<'_>) {
         let task = &mut self.tasks[id];
         task.run_spec = Some(graph_task.run_spec.clone());
         task.origin = intake.owner;
@@ -143,27 +169,17 @@ impl Engine {
         task.actor = graph_task.actor;
         // It stands in no queue yet, so no index hangs on its priority.
         task.priority = Priority::new(0.0, intake.generation, graph_task.order);
-        self.set_requirements(id, intake.requirements, own);
     }
 
     /// Has requirements apply to a task, and before them what was said of it alone.
     pub(super) fn set_requirements(&mut self, id: TaskId, requirements: &Requirements, own: Option<&Annotations>) {
-        let task = &mut self.tasks[id];
-        task.retries = own.and_then(|own| own.retries).unwrap_or(requirements.retries);
-        let priority = Priority { user: user_priority(requirements, own), ..task.priority };
-        let (actor, isolated) = (task.actor, task.is_suspect());
-        let requirement = self.requirement_of(requirements, own, actor, isolated);
-        self.set_conditions(id, priority, requirement);
+        let (actor, isolated) = (self.tasks[id].actor, self.tasks[id].is_suspect());
+        let conditions = self.conditions(requirements, own, actor, isolated);
+        self.set_conditions(id, conditions);
     }
 
-    /// The interned requirement of a task; counted as one more use.
-    fn requirement_of(
-        &mut self,
-        requirements: &Requirements,
-        own: Option<&Annotations>,
-        actor: bool,
-        isolated: bool,
-    ) -> RequirementId {
+    /// What requirements, and before them what was said of a task alone, come to. Counts as one more use of the requirement.
+    fn conditions(&mut self, requirements: &Requirements, own: Option<&Annotations>, actor: bool, isolated: bool) -> Conditions {
         let workers = own.and_then(|own| own.workers.as_ref()).or(requirements.workers.as_ref());
         let requirement = Requirement {
             // An empty selector allows all, as none does.
@@ -174,29 +190,39 @@ impl Engine {
             actor,
             isolated,
         };
-        self.requirements.acquire(&requirement, &self.workers)
+        Conditions {
+            user_priority: user_priority(requirements, own),
+            retries: own.and_then(|own| own.retries).unwrap_or(requirements.retries),
+            requirement: self.requirements.acquire(&requirement, &self.workers),
+        }
     }
 
-    /// Draws the edges of new tasks. Returns the tasks that depend on a key that nobody knows.
-    fn connect(&mut self, fresh: Vec<(TaskId, Vec<TaskKey>)>) -> Vec<(TaskId, String)> {
+    /// Draws the edges of new tasks. Returns the tasks that depend on a key that nobody knows, and whether one depends on
+    /// itself or on a later one: otherwise there is no cycle.
+    fn connect(&mut self, fresh: Vec<(TaskId, Vec<TaskKey>)>) -> (Vec<(TaskId, String)>, bool) {
         let mut refused = Vec::new();
+        let mut later: TaskSet = fresh.iter().map(|(id, _)| *id).collect();
+        let mut leads_forward = false;
         for (id, dependencies) in fresh {
-            let mut seen = BTreeSet::new();
             for key in dependencies {
                 let Some(dependency) = self.tasks.id(&key) else {
                     let message = format!("`{}` needs `{key}`, which is neither in its graph nor known", self.tasks[id].key);
                     refused.push((id, message));
                     break;
                 };
-                if seen.insert(dependency) {
-                    self.add_edge(id, dependency);
-                }
+                leads_forward |= later.contains(dependency);
+                self.add_edge(id, dependency);
             }
+            later.remove(id);
         }
-        refused
+        (refused, leads_forward)
     }
 
     fn add_edge(&mut self, id: TaskId, dependency: TaskId) {
+        // The last edge of what is depended on is this one if it was named twice.
+        if self.tasks[dependency].dependents.last() == Some(&id) {
+            return;
+        }
         let (is_missing, is_failed) = (self.tasks[dependency].replicas().is_none(), self.tasks[dependency].blame().is_some());
         self.tasks[dependency].dependents.push(id);
         let task = &mut self.tasks[id];

@@ -6,6 +6,7 @@ use crate::engine::collection::{Collection, Share};
 use crate::engine::owner::Owner;
 use crate::engine::requirement_table::RequirementId;
 use crate::engine::task::{StateName, Task, TaskState};
+use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
 use crate::engine::{CollectionId, Engine, Requirements, Resources, WorkerId};
 
@@ -51,7 +52,7 @@ impl Engine {
         if let TaskState::Memory(replicas) = task.state() {
             let holders: BTreeSet<WorkerId> = replicas.holders.iter().copied().collect();
             assert!(!holders.is_empty() && holders.len() == replicas.holders.len(), "holders: {}", story());
-            assert!(holders.iter().all(|holder| self.workers[holder].holds.contains(&id)), "has_what: {}", story());
+            assert!(holders.iter().all(|holder| self.workers[holder].holds.contains(id)), "has_what: {}", story());
         }
         if let TaskState::Processing(run) = task.state() {
             assert!(self.workers[&run.worker].processing.contains(&id), "it is on its worker: {}", story());
@@ -72,9 +73,9 @@ impl Engine {
 
     /// What workers count is what tasks say, and nobody is over-committed.
     fn check_workers(&self) {
-        let mut open = BTreeSet::new();
+        let (mut open, mut free_threads, mut backlogged) = (BTreeSet::new(), 0, BTreeSet::new());
         for (id, worker) in &self.workers {
-            let held = || worker.holds.iter().map(|task| &self.tasks[*task]);
+            let held = || worker.holds.iter().map(|task| &self.tasks[task]);
             let runs = || worker.processing.iter().filter_map(|task| self.tasks[*task].run());
             let requirements = || runs().map(|run| self.requirements.get(run.requirement));
             assert!(held().all(|task| task.holders().contains(id)), "who_has of {id:?}");
@@ -90,11 +91,21 @@ impl Engine {
             let lingering = worker.lingering.iter().map(|lingering| &lingering.resources);
             let used = sum_resources(requirements().map(|requirement| &requirement.resources).chain(lingering));
             assert_eq!(worker.used, used, "resources of {id:?}");
-            if worker.takes_tasks() && worker.in_flight() < worker.slots(self.config.worker_saturation) {
-                open.insert((worker.load(), self.tie_break(*id), *id));
+            let saturation = self.config.worker_saturation;
+            if worker.takes_tasks() && (worker.has_slot(saturation) || worker.is_fed_too_little()) {
+                open.insert(worker.rank(*id, self.tie_break(*id)));
+                free_threads += worker.free_threads();
+            }
+            if worker.has_backlog() {
+                backlogged.insert(*id);
             }
         }
-        assert_eq!(self.open, open, "all and only workers with a free slot are open");
+        assert_eq!(
+            (&self.open, self.free_threads),
+            (&open, free_threads),
+            "all and only workers that can be given more are open"
+        );
+        assert_eq!(self.backlogged, backlogged, "workers with a backlog");
         let is_replicated = |(_, task): &(TaskId, &Task)| task.holders().len() > 1 && task.run_spec.is_some();
         assert_eq!(self.replicated, self.tasks.iter().filter(is_replicated).map(|(id, _)| id).collect(), "replicated results");
     }
@@ -123,10 +134,10 @@ impl Engine {
         for (id, collection) in &self.collections {
             let mut recount = Collection::new(Requirements::default());
             let mut shares: BTreeMap<WorkerId, Share> = BTreeMap::new();
-            for member in &collection.members {
-                let task = &self.tasks[*member];
+            for member in collection.members.iter() {
+                let task = &self.tasks[member];
                 assert!(task.member_of.contains(id), "{} knows its collection", task.key);
-                recount.count(*member, task, 1);
+                recount.count(member, task, 1);
                 assert_eq!(collection.retried.contains(member), task.failures > 0, "{} is counted as retried", task.key);
                 let nbytes = task.replicas().map_or(0, |replicas| replicas.nbytes);
                 for worker in task.run().map(|run| run.worker).iter().chain(task.holders()) {
@@ -147,13 +158,13 @@ impl Engine {
         let standing = |(id, collection): (&CollectionId, &Collection)| collection.standing.map(|standing| (standing, *id));
         assert_eq!(self.standings, self.collections.iter().filter_map(standing).collect(), "standings");
         for (id, task) in self.tasks.iter() {
-            assert!(task.member_of.iter().all(|member| self.collections[member].members.contains(&id)), "{}", task.key);
+            assert!(task.member_of.iter().all(|member| self.collections[member].members.contains(id)), "{}", task.key);
         }
     }
 
     /// Who wants what is the reverse of who is wanted by whom, and what is wanted is on its way.
     fn check_clients(&self) {
-        let mut wants: BTreeMap<Owner, BTreeSet<TaskId>> = BTreeMap::new();
+        let mut wants: BTreeMap<Owner, TaskSet> = BTreeMap::new();
         for (id, task) in self.tasks.iter() {
             for owner in &task.wanted_by {
                 assert!(wants.entry(*owner).or_default().insert(id), "{} is wanted twice by {owner:?}", task.key);

@@ -49,6 +49,7 @@ mod stimulus;
 mod story;
 mod summary;
 mod task;
+mod task_set;
 mod task_table;
 mod transition;
 mod value_types;
@@ -67,7 +68,6 @@ pub use stimulus::{
 };
 pub use story::{STORY_ENTRIES_MAX, Stats, StoryEntry};
 pub use summary::{FailureSummary, OutputSummary, RetrySummary, Summary, TaskCounts, UnmatchedOverride, Unrunnable, WorkerShare};
-pub use task_table::TaskId;
 pub use view::WorkerView;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -79,14 +79,15 @@ use prefix::PrefixTable;
 use requirement_table::RequirementTable;
 use story::Story;
 use task::Run;
-use task_table::TaskTable;
+use task_set::TaskSet;
+use task_table::{TaskId, TaskTable};
 use value_types::TypeTable;
-use worker::{Load, Worker};
+use worker::{Rank, Workers};
 
 /// What can be set on an engine.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The number of this engine's take-over: the high bits of each `RunId`, so no two engines give the same.
+    /// Different for engines that follow one another: a part of each `RunId`, so that none takes another's for its own.
     pub epoch: u32,
     /// How many runs a worker is given for each of its threads.
     pub worker_saturation: f64,
@@ -133,13 +134,17 @@ pub struct Engine {
     handling: &'static str,
 
     tasks: TaskTable,
-    workers: BTreeMap<WorkerId, Worker>,
-    /// All and only workers with a free slot, the least loaded first.
-    open: BTreeSet<(Load, u64, WorkerId)>,
+    workers: Workers,
+    /// All and only workers that can be given more, the one that can start it first is the first.
+    open: BTreeSet<Rank>,
+    /// How many threads of open workers have nothing to do.
+    free_threads: u32,
+    /// All and only workers with more runs than threads.
+    backlogged: BTreeSet<WorkerId>,
     requirements: RequirementTable,
     collections: BTreeMap<CollectionId, Collection>,
     /// What each Client wants; the reverse of `Task::wanted_by`.
-    clients: BTreeMap<ClientId, BTreeSet<TaskId>>,
+    clients: BTreeMap<ClientId, TaskSet>,
     prefixes: PrefixTable,
     types: TypeTable,
     generations: Generations,
@@ -153,7 +158,7 @@ pub struct Engine {
     /// When to look for work to steal again.
     balance_at: Option<Millis>,
     /// All and only results with more than one holder, but for data that was scattered.
-    replicated: BTreeSet<TaskId>,
+    replicated: TaskSet,
     /// When to look for replicas that nobody needs.
     reduce_at: Option<Millis>,
     /// All and only collections with tasks in `Queued`, the next to be served first.
@@ -161,6 +166,8 @@ pub struct Engine {
 
     /// Tasks that may have a step to take; empty between stimuli, as all that follow.
     unsettled: VecDeque<TaskId>,
+    /// Workers that have changed since they were put into the indexes.
+    unindexed: Vec<WorkerId>,
     frees: BTreeMap<WorkerId, Vec<TaskKey>>,
     /// Runs that were given up, with what they take until they are over.
     given_up: Vec<(TaskKey, Run, Resources)>,
@@ -181,8 +188,10 @@ impl Engine {
             now: Millis(0),
             handling: "",
             tasks: TaskTable::default(),
-            workers: BTreeMap::new(),
+            workers: Workers::default(),
             open: BTreeSet::new(),
+            free_threads: 0,
+            backlogged: BTreeSet::new(),
             requirements: RequirementTable::default(),
             collections: BTreeMap::new(),
             clients: BTreeMap::new(),
@@ -193,10 +202,11 @@ impl Engine {
             places: BTreeMap::new(),
             runs: 0,
             balance_at: None,
-            replicated: BTreeSet::new(),
+            replicated: TaskSet::default(),
             reduce_at: None,
             standings: BTreeSet::new(),
             unsettled: VecDeque::new(),
+            unindexed: Vec::new(),
             frees: BTreeMap::new(),
             given_up: Vec::new(),
             changed: BTreeSet::new(),
@@ -223,6 +233,7 @@ impl Engine {
         self.reduce_replicas();
         // No step follows from an assignment, but it left neighbours to be looked at.
         self.settle();
+        self.index_workers();
         self.update_standings();
         for collection in std::mem::take(&mut self.changed) {
             self.out.push(Instruction::CollectionChanged { collection });

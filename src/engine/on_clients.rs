@@ -65,7 +65,7 @@ impl Engine {
     }
 
     pub(super) fn on_client_left(&mut self, client: ClientId) {
-        for id in self.clients.remove(&client).unwrap_or_default() {
+        for id in self.clients.remove(&client).unwrap_or_default().iter() {
             self.unwant(id, Owner::Client(client));
         }
     }
@@ -121,7 +121,7 @@ impl Engine {
     pub(super) fn retry_afresh(&mut self, id: TaskId) {
         if self.tasks[id].blame().is_some() {
             self.tasks[id].failures = 0;
-            self.count_in_collections(id, |collection| _ = collection.retried.remove(&id));
+            self.count_in_collections(id, |collection| _ = collection.retried.remove(id));
             self.retry(id);
         }
     }
@@ -181,7 +181,7 @@ impl Engine {
         if let Owner::Client(client) = owner
             && let Some(wants) = self.clients.get_mut(&client)
         {
-            wants.remove(&id);
+            wants.remove(id);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::engine::intake::Intake;
 use crate::engine::overrides::{Matches, closest};
 use crate::engine::owner::Owner;
 use crate::engine::task::Blame;
+use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
 use crate::engine::{CollectionId, Engine, Exception, Graph, Instruction, Past, Requirements, UnmatchedOverride};
 
@@ -45,11 +46,13 @@ impl Engine {
 
         let names = std::mem::take(&mut graph.names);
         let taken_in = self.take_in_graph(graph, &Intake { owner, requirements: &requirements, generation: generation as f64 });
-        let mut members = BTreeSet::new();
+        let mut members = TaskSet::default();
         for task in taken_in {
             self.join_collection(task.id, id);
             members.insert(task.id);
-            if let Some(collection) = self.collections.get_mut(&id) {
+            if (task.annotations.is_some() || !is_first)
+                && let Some(collection) = self.collections.get_mut(&id)
+            {
                 collection.annotate(task.id, task.annotations);
             }
         }
@@ -57,29 +60,35 @@ impl Engine {
             self.recall_past(id, past);
         }
         let outputs = self.want_outputs(id, outputs, &mut members);
-        let wanted: BTreeSet<TaskId> = outputs.iter().flat_map(|output| output.keys.iter().copied()).collect();
+        let wanted: TaskSet = outputs.iter().flat_map(|output| output.keys.iter().copied()).collect();
         if let Some(collection) = self.collections.get_mut(&id) {
             collection.outputs = outputs;
             collection.names = names.into_iter().filter_map(|(key, name)| Some((self.tasks.id(&key)?, name))).collect();
         }
         for old in old_outputs.iter().flat_map(|output| &output.keys) {
-            if !wanted.contains(old) {
+            if !wanted.contains(*old) {
                 self.unwant(*old, owner);
             }
         }
         let heirs: BTreeSet<CollectionId> =
-            old_members.difference(&members).filter_map(|old| self.drop_member(*old, id)).collect();
-        for member in &members {
-            if self.is_orphan(*member) {
-                self.tasks[*member].origin = owner;
+            old_members.difference(&members).iter().filter_map(|old| self.drop_member(old, id)).collect();
+        let mut has_orphans = false;
+        for member in members.iter() {
+            if self.is_orphan(member) {
+                has_orphans = true;
+                self.tasks[member].origin = owner;
             }
         }
-        for heir in heirs.into_iter().chain([id]) {
+        for heir in heirs {
             self.apply_requirements(heir);
         }
+        // New tasks have them already, but for overrides.
+        if !is_first || has_orphans || !requirements.overrides.is_empty() {
+            self.apply_requirements(id);
+        }
         // Whoever edits a collection wants to see it tried again.
-        for member in members.intersection(&old_members) {
-            self.retry_afresh(*member);
+        for member in members.intersection(&old_members).iter() {
+            self.retry_afresh(member);
         }
     }
 
@@ -97,12 +106,7 @@ impl Engine {
         }
     }
 
-    fn want_outputs(
-        &mut self,
-        id: CollectionId,
-        outputs: Vec<(String, Vec<TaskKey>)>,
-        members: &mut BTreeSet<TaskId>,
-    ) -> Vec<Output> {
+    fn want_outputs(&mut self, id: CollectionId, outputs: Vec<(String, Vec<TaskKey>)>, members: &mut TaskSet) -> Vec<Output> {
         let owner = Owner::Collection(id);
         let mut wanted = Vec::with_capacity(outputs.len());
         for (name, keys) in outputs {
@@ -154,7 +158,7 @@ impl Engine {
                 self.unwant(key, Owner::Collection(id));
             }
         }
-        let heirs: BTreeSet<CollectionId> = members.into_iter().filter_map(|member| self.drop_member(member, id)).collect();
+        let heirs: BTreeSet<CollectionId> = members.iter().filter_map(|member| self.drop_member(member, id)).collect();
         if let Some(standing) = self.collections.remove(&id).and_then(|collection| collection.standing) {
             self.standings.remove(&(standing, id));
             self.changed.extend(self.standings.iter().map(|(_, other)| *other));
@@ -194,7 +198,7 @@ impl Engine {
         let matches = self.match_overrides(id);
         let Some(collection) = self.collections.get(&id) else { return };
         let requirements = collection.requirements.clone();
-        for (position, task_id) in collection.members.clone().into_iter().enumerate() {
+        for (position, task_id) in collection.members.clone().iter().enumerate() {
             if self.tasks[task_id].origin != Owner::Collection(id) {
                 continue;
             }
@@ -216,9 +220,9 @@ impl Engine {
         let Some(collection) = self.collections.get_mut(&id) else { return Vec::new() };
         collection.unmatched_overrides.clear();
         let Some(mut matcher) = collection.requirements.overrides.matcher() else { return Vec::new() };
-        let of_task = |task: &TaskId| {
-            let name = collection.names.get(task).map(|name| &**name);
-            matcher.matches(&self.tasks[*task].key, name)
+        let of_task = |task: TaskId| {
+            let name = collection.names.get(&task).map(|name| &**name);
+            matcher.matches(&self.tasks[task].key, name)
         };
         let matches: Vec<Matches> = collection.members.iter().map(of_task).collect();
         let any = matches.iter().fold(0, |any, matches| any | matches);
@@ -226,9 +230,9 @@ impl Engine {
         let unmatched: Vec<&str> =
             overrides.filter(|(index, _)| any >> index & 1 == 0).map(|(_, unmatched)| unmatched.keys.as_str()).collect();
         if !unmatched.is_empty() {
-            let given = collection.members.iter().map(|task| match collection.names.get(task) {
+            let given = collection.members.iter().map(|task| match collection.names.get(&task) {
                 Some(name) => name.to_string(),
-                None => self.tasks[*task].key.prefix(),
+                None => self.tasks[task].key.prefix().into_owned(),
             });
             let names: BTreeSet<String> = given.collect();
             let note = |keys: &str| UnmatchedOverride {

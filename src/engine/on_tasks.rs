@@ -4,7 +4,7 @@ use bytes::Bytes;
 use smallvec::smallvec;
 
 use crate::dask::TaskKey;
-use crate::engine::task::{Blame, Fault, Replicas, TaskState};
+use crate::engine::task::{Blame, Fault, Replicas, Task, TaskState};
 use crate::engine::task_table::TaskId;
 use crate::engine::{Engine, Failure, Instruction, RunId, WorkerId};
 
@@ -34,9 +34,13 @@ enum Answer {
 
 impl Engine {
     fn classify(&self, worker: WorkerId, key: &TaskKey, run_id: RunId) -> Answer {
+        let id = run_id.task();
+        let run = self.tasks.get(id).and_then(Task::run);
+        if run.is_some_and(|run| run.worker == worker && run.run_id == run_id) {
+            return Answer::Current(id);
+        }
         let Some(id) = self.tasks.id(key) else { return Answer::Unknown };
         match self.tasks[id].run() {
-            Some(run) if run.worker == worker && run.run_id == run_id => Answer::Current(id),
             Some(run) if run.worker == worker => Answer::Resumed(id),
             Some(_) | None => Answer::Stale(id),
         }

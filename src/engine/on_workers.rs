@@ -80,7 +80,7 @@ impl Engine {
         let address = worker.profile.address.clone();
         let started = self.may_have_started(worker);
         let processing: Vec<TaskId> = worker.processing.iter().copied().collect();
-        let held: Vec<TaskId> = worker.holds.iter().copied().collect();
+        let held: Vec<TaskId> = worker.holds.iter().collect();
         self.close_to_tasks(id);
         for task in processing {
             let has_started = started.contains(&task);
@@ -90,7 +90,8 @@ impl Engine {
             self.drop_replica(task, id);
             self.replica_was_dropped(task, id);
         }
-        self.workers.remove(&id);
+        self.index_workers();
+        self.workers.shift_remove(&id);
         for other in self.workers.keys() {
             self.out.push(Instruction::RemoveWorker { worker: *other, gone: address.clone() });
         }

@@ -146,11 +146,11 @@ impl<'a> Matcher<'a> {
 
     fn of_prefix(&mut self, key: &TaskKey) -> Matches {
         let prefix = key.prefix();
-        if let Some(known) = self.by_prefix.get(&prefix) {
+        if let Some(known) = self.by_prefix.get(&*prefix) {
             return *known;
         }
         let found = self.of_text(&prefix);
-        self.by_prefix.insert(prefix, found);
+        self.by_prefix.insert(prefix.into_owned(), found);
         found
     }
 

@@ -1,6 +1,7 @@
 //! How long tasks of one kind take.
 
 use indexmap::IndexMap;
+use rustc_hash::FxBuildHasher;
 
 use crate::dask::TaskKey;
 
@@ -18,19 +19,19 @@ pub(super) struct PrefixId(u32);
 /// Measured durations by prefix (`sum` of `('sum-5f2a…', 3)`).
 #[derive(Debug, Default)]
 pub(super) struct PrefixTable {
-    duration_us: IndexMap<String, Option<u64>>,
+    duration_us: IndexMap<String, Option<u64>, FxBuildHasher>,
 }
 
 impl PrefixTable {
     pub(super) fn intern(&mut self, key: &TaskKey) -> PrefixId {
         let prefix = key.prefix();
-        if let Some(index) = self.duration_us.get_index_of(&prefix) {
+        if let Some(index) = self.duration_us.get_index_of(&*prefix) {
             return PrefixId(index as u32);
         }
         if self.duration_us.len() >= PREFIXES_MAX {
             return PrefixId(0);
         }
-        PrefixId(self.duration_us.insert_full(prefix, None).0 as u32)
+        PrefixId(self.duration_us.insert_full(prefix.into_owned(), None).0 as u32)
     }
 
     /// Takes in how long a run took: half of the average is the latest, as in Dask.

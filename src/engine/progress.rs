@@ -1,10 +1,11 @@
 //! How far keys have come, as Dask's progress bars count it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::dask::TaskKey;
 use crate::engine::Engine;
 use crate::engine::task::TaskState;
+use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
 
 /// Tasks by the prefix of their key.
@@ -35,7 +36,7 @@ impl Engine {
                 | TaskState::Queued
                 | TaskState::Processing(_) => {}
             }
-            *progress.remaining.entry(task.key.prefix()).or_default() += 1;
+            *progress.remaining.entry(task.key.prefix().into_owned()).or_default() += 1;
             true
         });
         progress
@@ -45,7 +46,7 @@ impl Engine {
     pub fn dependencies_by_prefix(&self, keys: &[TaskKey]) -> CountsByPrefix {
         let mut counts = CountsByPrefix::new();
         self.walk(keys, |id| {
-            *counts.entry(self.tasks[id].key.prefix()).or_default() += 1;
+            *counts.entry(self.tasks[id].key.prefix().into_owned()).or_default() += 1;
             true
         });
         counts
@@ -54,7 +55,7 @@ impl Engine {
     /// Visits tasks and, where the visitor says so, what they depend on; each once.
     fn walk(&self, keys: &[TaskKey], mut goes_on: impl FnMut(TaskId) -> bool) {
         let mut waiting: Vec<TaskId> = keys.iter().filter_map(|key| self.tasks.id(key)).collect();
-        let mut seen: BTreeSet<TaskId> = BTreeSet::new();
+        let mut seen = TaskSet::default();
         while let Some(id) = waiting.pop() {
             if seen.insert(id) && goes_on(id) {
                 waiting.extend(self.tasks[id].dependencies.iter().copied());

@@ -18,7 +18,7 @@ impl Engine {
         let is_due = self.reduce_at.is_some_and(|at| at <= self.now);
         if is_due {
             let mut removed: BTreeMap<WorkerId, Vec<_>> = BTreeMap::new();
-            for id in self.replicated.iter().copied().collect::<Vec<_>>() {
+            for id in self.replicated.iter().collect::<Vec<_>>() {
                 for worker in self.superfluous_holders(id) {
                     self.drop_replica(id, worker);
                     removed.entry(worker).or_default().push(self.tasks[id].key.clone());
@@ -65,7 +65,7 @@ impl Engine {
         if task.holders().len() > 1 && task.run_spec.is_some() {
             self.replicated.insert(id);
         } else {
-            self.replicated.remove(&id);
+            self.replicated.remove(id);
         }
     }
 }

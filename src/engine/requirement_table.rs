@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dask::Priority;
 use crate::engine::task_table::TaskId;
-use crate::engine::worker::Worker;
+use crate::engine::worker::{Worker, Workers};
 use crate::engine::{Resources, WorkerId, WorkerSelector};
 
 /// The place of a requirement in the `RequirementTable`.
@@ -55,20 +55,19 @@ impl Entry {
 /// All requirements in use.
 #[derive(Debug, Default)]
 pub(super) struct RequirementTable {
-    entries: BTreeMap<RequirementId, Entry>,
+    entries: Vec<Option<Entry>>,
     ids: BTreeMap<Requirement, RequirementId>,
-    next: u32,
+    /// All and only requirements that have ready tasks.
+    with_ready: BTreeSet<RequirementId>,
 }
 
 impl RequirementTable {
     /// Counts one more user of a requirement.
-    pub(super) fn acquire(&mut self, requirement: &Requirement, workers: &BTreeMap<WorkerId, Worker>) -> RequirementId {
+    pub(super) fn acquire(&mut self, requirement: &Requirement, workers: &Workers) -> RequirementId {
         if let Some(&id) = self.ids.get(requirement) {
             self.retain(id);
             return id;
         }
-        let id = RequirementId(self.next);
-        self.next = self.next.checked_add(1).expect("fewer requirements than ids in the life of an engine");
         let mut entry = Entry {
             requirement: requirement.clone(),
             users: 1,
@@ -79,7 +78,12 @@ impl RequirementTable {
         for (worker_id, worker) in workers {
             entry.consider(*worker_id, worker);
         }
-        self.entries.insert(id, entry);
+        let place = self.entries.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.entries.push(None);
+            self.entries.len() - 1
+        });
+        self.entries[place] = Some(entry);
+        let id = RequirementId(place as u32);
         self.ids.insert(requirement.clone(), id);
         id
     }
@@ -92,8 +96,9 @@ impl RequirementTable {
     pub(super) fn release(&mut self, id: RequirementId) {
         let entry = self.entry_mut(id);
         entry.users -= 1;
-        if entry.users == 0 {
-            let entry = self.entries.remove(&id).expect("a requirement in use has an entry");
+        if entry.users == 0
+            && let Some(entry) = self.entries[id.0 as usize].take()
+        {
             self.ids.remove(&entry.requirement);
         }
     }
@@ -103,7 +108,16 @@ impl RequirementTable {
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = RequirementId> {
-        self.entries.keys().copied()
+        self.iter().map(|(id, _)| id)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (RequirementId, &Entry)> {
+        self.entries.iter().enumerate().filter_map(|(place, entry)| Some((RequirementId(place as u32), entry.as_ref()?)))
+    }
+
+    /// The requirements that have ready tasks.
+    pub(super) fn with_ready(&self) -> impl Iterator<Item = RequirementId> {
+        self.with_ready.iter().copied()
     }
 
     /// The workers that may run such tasks as things are.
@@ -124,11 +138,19 @@ impl RequirementTable {
     }
 
     pub(super) fn push_ready(&mut self, id: RequirementId, priority: Priority, task: TaskId) {
-        self.entry_mut(id).ready.insert((priority, task));
+        let ready = &mut self.entry_mut(id).ready;
+        let is_first = ready.is_empty();
+        ready.insert((priority, task));
+        if is_first {
+            self.with_ready.insert(id);
+        }
     }
 
     pub(super) fn remove_ready(&mut self, id: RequirementId, priority: Priority, task: TaskId) {
-        self.entry_mut(id).ready.remove(&(priority, task));
+        let ready = &mut self.entry_mut(id).ready;
+        if ready.remove(&(priority, task)) && ready.is_empty() {
+            self.with_ready.remove(&id);
+        }
     }
 
     /// Looks at a worker that joined or is different now. Returns the requirements that have workers now and had none,
@@ -147,11 +169,12 @@ impl RequirementTable {
 
     fn update(&mut self, mut change: impl FnMut(&mut Entry)) -> Vec<RequirementId> {
         let mut flipped = Vec::new();
-        for (id, entry) in &mut self.entries {
+        for (place, entry) in self.entries.iter_mut().enumerate() {
+            let Some(entry) = entry else { continue };
             let before = entry.eligible().is_empty();
             change(entry);
             if entry.eligible().is_empty() != before {
-                flipped.push(*id);
+                flipped.push(RequirementId(place as u32));
             }
         }
         flipped
@@ -159,15 +182,15 @@ impl RequirementTable {
 
     /// For `invariants`: how many users each requirement says it has.
     pub(super) fn users(&self) -> impl Iterator<Item = (RequirementId, usize)> {
-        self.entries.iter().map(|(id, entry)| (*id, entry.users))
+        self.iter().map(|(id, entry)| (id, entry.users))
     }
 
     fn entry(&self, id: RequirementId) -> &Entry {
-        self.entries.get(&id).expect("a requirement in use has an entry")
+        self.entries[id.0 as usize].as_ref().expect("a requirement in use has an entry")
     }
 
     fn entry_mut(&mut self, id: RequirementId) -> &mut Entry {
-        self.entries.get_mut(&id).expect("a requirement in use has an entry")
+        self.entries[id.0 as usize].as_mut().expect("a requirement in use has an entry")
     }
 }
 
@@ -197,7 +220,7 @@ mod tests {
         let mut table = RequirementTable::default();
         let selector = WorkerSelector { names: vec!["good".to_owned()], ..WorkerSelector::default() };
         let requirement = Requirement { workers: Some(selector), allow_other_workers: true, ..Requirement::default() };
-        let id = table.acquire(&requirement, &BTreeMap::new());
+        let id = table.acquire(&requirement, &Workers::default());
         assert_eq!(table.worker_changed(WorkerId(1), &running_worker("other")), [id]);
         assert_eq!(table.eligible(id), &BTreeSet::from([WorkerId(1)]));
         assert_eq!(table.worker_changed(WorkerId(2), &running_worker("good")), []);
@@ -209,8 +232,8 @@ mod tests {
     #[test]
     fn a_requirement_that_nobody_has_any_more_is_dropped() {
         let mut table = RequirementTable::default();
-        let id = table.acquire(&Requirement::default(), &BTreeMap::new());
-        assert_eq!(table.acquire(&Requirement::default(), &BTreeMap::new()), id);
+        let id = table.acquire(&Requirement::default(), &Workers::default());
+        assert_eq!(table.acquire(&Requirement::default(), &Workers::default()), id);
         table.release(id);
         assert_eq!(table.ids().collect::<Vec<_>>(), [id]);
         table.release(id);

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::dask::TaskKey;
+use crate::engine::intake::Conditions;
 use crate::engine::owner::Owner;
 use crate::engine::requirement_table::Requirement;
 use crate::engine::task::{Blame, Fault, TaskState};
@@ -196,7 +197,9 @@ impl Engine {
         if !self.requirements.get(old).isolated {
             let isolated = Requirement { isolated: true, ..self.requirements.get(old).clone() };
             let requirement = self.requirements.acquire(&isolated, &self.workers);
-            self.set_conditions(id, self.tasks[id].priority, requirement);
+            let task = &self.tasks[id];
+            let conditions = Conditions { user_priority: task.priority.user, retries: task.retries, requirement };
+            self.set_conditions(id, conditions);
         }
     }
 }

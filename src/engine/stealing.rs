@@ -6,42 +6,57 @@
 //!
 //! The same question tells what became of a run that was given up: its answer comes after the worker has heard of both.
 
+use smallvec::SmallVec;
+
 use crate::dask::{Priority, TaskKey};
 use crate::engine::task::{Run, Task, TaskState};
 use crate::engine::task_table::TaskId;
-use crate::engine::worker::Worker;
 use crate::engine::{CollectionId, Engine, Instruction, Millis, RunId, WorkerId};
 
 /// How often to look again while a worker is dry and others have a backlog.
 const BALANCE_EVERY_MS: u64 = 1_000;
+/// What it takes to ask for a task and to send it elsewhere.
+const STEAL_US: u64 = 10_000;
 /// For how many dry workers to look at a time.
 const THIEVES_MAX: usize = 8;
 
 impl Engine {
     /// Asks for work on behalf of workers that have none.
     pub(super) fn balance(&mut self) {
-        self.balance_at = None;
-        if !self.workers.values().any(has_backlog) {
+        let is_due = self.balance_at.is_some_and(|at| at <= self.now);
+        // The index starts with those that have nothing to do.
+        let dry = self.open.iter().map(|rank| rank.worker).take_while(|id| self.workers[id].in_flight() == 0);
+        let thieves: SmallVec<[WorkerId; THIEVES_MAX]> =
+            if self.backlogged.is_empty() { SmallVec::new() } else { dry.take(THIEVES_MAX).collect() };
+        if thieves.is_empty() {
+            self.balance_at = None;
             return;
         }
-        // The index starts with the least loaded.
-        let dry = self.open.iter().map(|(_, _, id)| *id).take_while(|id| self.workers[id].in_flight() == 0);
-        for thief in dry.take(THIEVES_MAX).collect::<Vec<_>>() {
-            let wanted = self.workers[&thief].profile.nthreads as usize;
-            for _ in self.steals_for(thief)..wanted {
-                let Some((victim, task)) = self.worth_stealing(thief) else { break };
-                let Some(run_id) = self.tasks[task].run().map(|run| run.run_id) else { break };
-                self.request_steal(victim, self.tasks[task].key.clone(), run_id, Some(thief));
+        let has_long_backlog = |id: &&WorkerId| is_due || self.workers[*id].wait_us() > STEAL_US;
+        let victims: Vec<WorkerId> = self.backlogged.iter().filter(has_long_backlog).copied().collect();
+        if !victims.is_empty() {
+            for thief in thieves {
+                self.steal_for(thief, &victims);
             }
+        }
+        if is_due || self.balance_at.is_none() {
             // What is not worth it now may be when the victim's runs take longer than expected.
             self.balance_at = Some(Millis(self.now.0 + BALANCE_EVERY_MS));
         }
     }
 
+    fn steal_for(&mut self, thief: WorkerId, victims: &[WorkerId]) {
+        let wanted = self.workers[&thief].profile.nthreads as usize;
+        for _ in self.steals_for(thief)..wanted {
+            let Some((victim, task)) = self.worth_stealing(thief, victims) else { return };
+            let Some(run_id) = self.tasks[task].run().map(|run| run.run_id) else { return };
+            self.request_steal(victim, self.tasks[task].key.clone(), run_id, Some(thief));
+        }
+    }
+
     /// The least urgent task that the thief would start sooner than the worker that has it.
-    fn worth_stealing(&self, thief: WorkerId) -> Option<(WorkerId, TaskId)> {
-        let victims = self.workers.iter().filter(|(_, worker)| has_backlog(worker));
-        let tasks = victims.flat_map(|(id, victim)| victim.processing.iter().map(move |task| (*id, *task)));
+    fn worth_stealing(&self, thief: WorkerId, victims: &[WorkerId]) -> Option<(WorkerId, TaskId)> {
+        let tasks = victims.iter().flat_map(|id| self.workers[id].processing.iter().map(move |task| (*id, *task)));
         tasks
             .filter(|(victim, task)| self.is_stealable(*victim, *task, thief))
             .max_by_key(|(_, task)| (self.tasks[*task].priority, *task))
@@ -59,7 +74,7 @@ impl Engine {
         }
         let waited_us = (self.now.0 - run.since.0) * 1000;
         let wait_us = victim.occupancy_us.saturating_sub(run.expected_us) / u64::from(victim.profile.nthreads);
-        self.transfer_us(self.missing_data(id, thief)) < wait_us.max(waited_us)
+        self.transfer_us(self.missing_data(id, thief)) + STEAL_US < wait_us.max(waited_us)
     }
 
     fn steals_for(&self, thief: WorkerId) -> usize {
@@ -83,7 +98,7 @@ impl Engine {
     /// workers order it as it was, and what is less urgent than something that waits.
     pub(super) fn recall(&mut self, changed: CollectionId) {
         let mut recalled = Vec::new();
-        for (worker_id, worker) in self.workers.iter().filter(|(_, worker)| has_backlog(worker)) {
+        for (worker_id, worker) in self.workers.iter().filter(|(_, worker)| worker.has_backlog()) {
             let most_urgent = self.most_urgent_for(*worker_id);
             for id in &worker.processing {
                 let task = &self.tasks[*id];
@@ -152,9 +167,4 @@ impl Engine {
 
 fn may_not_have_started(task: &Task, run: &Run) -> bool {
     !run.executing && !run.seceded && !task.actor
-}
-
-/// Whether a worker has more runs than threads.
-fn has_backlog(worker: &Worker) -> bool {
-    worker.in_flight() > worker.profile.nthreads
 }

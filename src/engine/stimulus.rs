@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::dask::{Serialized, TaskKey, WorkerAddress};
+use crate::engine::task_table::TaskId;
 use crate::engine::{Graph, Requirements, Resources};
 
 /// Milliseconds since the engine started.
@@ -24,8 +25,39 @@ pub struct ClientId(pub u32);
 pub struct CollectionId(pub u32);
 
 /// One assignment of a task to a worker. A worker repeats it in its answer, so stale answers are known.
+///
+/// Carries the task's id, so that the answer leads to the task without its key:
+///
+/// ```text
+/// 0 | epoch, 15 bits | task, 24 bits | number, 24 bits
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(pub u64);
+
+impl RunId {
+    const NUMBER_BITS: u32 = 24;
+    const EPOCH_BITS: u32 = 63 - TaskId::BITS - Self::NUMBER_BITS;
+
+    pub(super) fn new(epoch: u32, task: TaskId, number: u64) -> Self {
+        let epoch = u64::from(epoch) & low_bits(Self::EPOCH_BITS);
+        let number = number & low_bits(Self::NUMBER_BITS);
+        Self(((epoch << TaskId::BITS | u64::from(task.bits())) << Self::NUMBER_BITS) | number)
+    }
+
+    /// The task that this is a run of, if it is a run of this engine.
+    pub(super) fn task(self) -> TaskId {
+        TaskId::from_bits((self.0 >> Self::NUMBER_BITS & low_bits(TaskId::BITS)) as u32)
+    }
+
+    /// Counts the runs of an engine, until the number of them has more bits than are kept.
+    pub fn number(self) -> u64 {
+        self.0 & low_bits(Self::NUMBER_BITS)
+    }
+}
+
+const fn low_bits(count: u32) -> u64 {
+    (1 << count) - 1
+}
 
 /// What is known of a worker from its registration and its pod.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,7 +6,7 @@ use crate::dask::TaskKey;
 use crate::engine::{Millis, WorkerId};
 
 /// How many transitions are remembered.
-pub const STORY_ENTRIES_MAX: usize = 100_000;
+pub const STORY_ENTRIES_MAX: usize = 10_000;
 
 /// One state change of one task.
 #[derive(Clone, Debug, PartialEq, Eq)]

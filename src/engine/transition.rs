@@ -6,10 +6,11 @@
 use StateName::{Erred, Memory, NoWorker, Processing, Queued, Released, Waiting};
 
 use crate::dask::Priority;
-use crate::engine::requirement_table::RequirementId;
+use crate::engine::intake::Conditions;
 use crate::engine::story::StoryEntry;
 use crate::engine::task::{Blame, Replicas, Run, StateName, TaskState};
 use crate::engine::task_table::TaskId;
+use crate::engine::worker::Indexed;
 use crate::engine::{Engine, WorkerId};
 
 /// All state changes there are.
@@ -36,6 +37,18 @@ const LEGAL: [(StateName, StateName); 20] = [
     (Erred, Released),      // another try
 ];
 
+/// The same, to be looked up.
+const IS_LEGAL: [[bool; StateName::COUNT]; StateName::COUNT] = {
+    let mut table = [[false; StateName::COUNT]; StateName::COUNT];
+    let mut index = 0;
+    while index < LEGAL.len() {
+        let (from, to) = LEGAL[index];
+        table[from as usize][to as usize] = true;
+        index += 1;
+    }
+    table
+};
+
 impl Engine {
     /// Moves a task to another state.
     ///
@@ -44,7 +57,7 @@ impl Engine {
     pub(super) fn transition(&mut self, id: TaskId, to: TaskState) {
         let (from_name, to_name) = (self.tasks[id].state_name(), to.name());
         assert!(
-            LEGAL.contains(&(from_name, to_name)),
+            IS_LEGAL[from_name as usize][to_name as usize],
             "no transition {from_name:?} → {to_name:?}; story: {:#?}",
             self.story(&self.tasks[id].key)
         );
@@ -189,15 +202,17 @@ impl Engine {
         worker.nbytes += nbytes;
         worker.actors += u32::from(actor);
         self.share(id, worker_id, 1, nbytes as i64);
+        self.reindex(worker_id);
     }
 
     fn unindex_replica(&mut self, id: TaskId, worker_id: WorkerId, nbytes: u64) {
         let actor = self.tasks[id].actor;
         let worker = self.workers.get_mut(&worker_id).expect("a holder is connected");
-        worker.holds.remove(&id);
+        worker.holds.remove(id);
         worker.nbytes -= nbytes;
         worker.actors -= u32::from(actor);
         self.share(id, worker_id, -1, -(nbytes as i64));
+        self.reindex(worker_id);
     }
 
     /// Counts what a worker has of each collection.
@@ -241,13 +256,14 @@ impl Engine {
     }
 
     /// Sets the conditions under which a task runs from now on; its present run, if any, keeps its own.
-    /// Takes over the caller's use of `requirement`.
-    pub(super) fn set_conditions(&mut self, id: TaskId, priority: Priority, requirement: RequirementId) {
-        self.lowest_user_priority = self.lowest_user_priority.min(priority.user);
+    /// Takes over the caller's use of the requirement.
+    pub(super) fn set_conditions(&mut self, id: TaskId, conditions: Conditions) {
+        let Conditions { user_priority, retries, requirement } = conditions;
+        self.lowest_user_priority = self.lowest_user_priority.min(user_priority);
         let task = &mut self.tasks[id];
         let (old_priority, old_requirement) = (task.priority, task.requirement);
-        task.priority = priority;
-        task.requirement = requirement;
+        let priority = Priority { user: user_priority, ..old_priority };
+        (task.priority, task.retries, task.requirement) = (priority, retries, requirement);
         if task.state_name().is_ready() {
             self.requirements.remove_ready(old_requirement, old_priority, id);
             self.requirements.push_ready(requirement, priority, id);
@@ -258,20 +274,36 @@ impl Engine {
         self.requirements.release(old_requirement);
     }
 
-    /// Puts a worker where its load belongs in the index of workers with a free slot.
+    /// Notes that a worker's place in the indexes may be another.
     pub(super) fn reindex(&mut self, id: WorkerId) {
         let worker = self.workers.get_mut(&id).expect("a worker that changed is connected");
-        let is_open = worker.takes_tasks() && worker.in_flight() < worker.slots(self.config.worker_saturation);
-        let open_at = is_open.then(|| worker.load());
-        let tie_break = self.tie_break(id);
-        let worker = self.workers.get_mut(&id).expect("a worker that changed is connected");
-        let before = std::mem::replace(&mut worker.open_at, open_at);
-        if before != open_at {
-            if let Some(load) = before {
-                self.open.remove(&(load, tie_break, id));
+        if !std::mem::replace(&mut worker.is_unindexed, true) {
+            self.unindexed.push(id);
+        }
+    }
+
+    /// Puts the workers that have changed where they belong in the indexes.
+    pub(super) fn index_workers(&mut self) {
+        while let Some(id) = self.unindexed.pop() {
+            let tie_break = self.tie_break(id);
+            let worker = self.workers.get_mut(&id).expect("a worker that changed is connected");
+            let is_open = worker.takes_tasks() && (worker.has_slot(self.config.worker_saturation) || worker.is_fed_too_little());
+            let now = Indexed {
+                rank: is_open.then(|| worker.rank(id, tie_break)),
+                free_threads: if is_open { worker.free_threads() } else { 0 },
+                has_backlog: worker.has_backlog(),
+            };
+            worker.is_unindexed = false;
+            let before = std::mem::replace(&mut worker.indexed, now);
+            if before.rank != now.rank {
+                before.rank.map(|rank| self.open.remove(&rank));
+                now.rank.map(|rank| self.open.insert(rank));
             }
-            if let Some(load) = open_at {
-                self.open.insert((load, tie_break, id));
+            self.free_threads = self.free_threads - before.free_threads + now.free_threads;
+            match (before.has_backlog, now.has_backlog) {
+                (false, true) => _ = self.backlogged.insert(id),
+                (true, false) => _ = self.backlogged.remove(&id),
+                (true, true) | (false, false) => {}
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use indexmap::IndexSet;
+use rustc_hash::FxBuildHasher;
 
 /// Results of further types are known without their type.
 const TYPES_MAX: usize = 10_000;
@@ -12,11 +13,11 @@ pub(super) struct TypeId(u32);
 
 /// The pickles of types as workers sent them; the first is empty and stands for "not known".
 #[derive(Debug)]
-pub(super) struct TypeTable(IndexSet<Bytes>);
+pub(super) struct TypeTable(IndexSet<Bytes, FxBuildHasher>);
 
 impl Default for TypeTable {
     fn default() -> Self {
-        Self(IndexSet::from([Bytes::new()]))
+        Self(IndexSet::from_iter([Bytes::new()]))
     }
 }
 

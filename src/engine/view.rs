@@ -1,13 +1,12 @@
 //! What can be seen of an engine from outside.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 
 use crate::dask::{TaskKey, WorkerAddress};
 use crate::engine::collection::Collection;
 use crate::engine::requirement_table::{Requirement, RequirementId};
 use crate::engine::task::Blame;
+use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
 use crate::engine::worker::Worker;
 use crate::engine::{
@@ -75,12 +74,12 @@ impl Engine {
 
     /// How many tasks failed by running, and not because they were refused.
     fn runs_exhausted(&self, collection: &Collection) -> u64 {
-        let faults = collection.failed.iter().filter_map(|id| self.tasks[*id].blame());
+        let faults = collection.failed.iter().filter_map(|id| self.tasks[id].blame());
         faults.filter(|blame| blame.fault().attempts > 0).count() as u64
     }
 
     fn summarise_retried(&self, collection: &Collection) -> Vec<(TaskKey, u32)> {
-        let retried = collection.retried.iter().map(|id| (self.tasks[*id].key.clone(), self.tasks[*id].failures));
+        let retried = collection.retried.iter().map(|id| (self.tasks[id].key.clone(), self.tasks[id].failures));
         retried.take(SUMMARY_RETRIED_MAX).collect()
     }
 
@@ -112,12 +111,12 @@ impl Engine {
     /// The tasks that failed themselves; if there are none, those of others that failed the outputs.
     fn summarise_failures(&self, collection: &Collection) -> Vec<FailureSummary> {
         if !collection.failed.is_empty() {
-            return collection.failed.iter().filter_map(|id| self.summarise_failure(*id)).take(SUMMARY_FAILURES_MAX).collect();
+            return collection.failed.iter().filter_map(|id| self.summarise_failure(id)).take(SUMMARY_FAILURES_MAX).collect();
         }
         let outputs = collection.outputs.iter().flat_map(|output| &output.keys).copied();
         let failed = outputs.filter(|id| self.tasks[*id].blame().is_some()).take(SUMMARY_FAILURES_MAX);
-        let roots: BTreeSet<TaskId> = failed.map(|id| self.root_of_failure(id)).collect();
-        roots.into_iter().filter_map(|id| self.summarise_failure(id)).collect()
+        let roots: TaskSet = failed.map(|id| self.root_of_failure(id)).collect();
+        roots.iter().filter_map(|id| self.summarise_failure(id)).collect()
     }
 
     /// The task that failed itself and so failed this one.
@@ -184,21 +183,21 @@ impl Engine {
 
     /// The keys that a worker holds.
     pub fn has_what(&self, worker: WorkerId) -> Vec<TaskKey> {
-        self.keys_of(worker, |worker| &worker.holds)
+        self.keys_of(worker, |worker| worker.holds.iter().collect())
     }
 
     /// Whether actors live on a worker, or are about to: they cannot be moved.
     pub fn holds_actors(&self, worker: WorkerId) -> bool {
         let worker = self.workers.get(&worker);
-        worker.is_some_and(|worker| worker.holds.iter().chain(&worker.processing).any(|id| self.tasks[*id].actor))
+        worker.is_some_and(|worker| worker.holds.iter().chain(worker.processing.iter().copied()).any(|id| self.tasks[id].actor))
     }
 
     /// The keys that a worker was given and has not answered.
     pub fn processing(&self, worker: WorkerId) -> Vec<TaskKey> {
-        self.keys_of(worker, |worker| &worker.processing)
+        self.keys_of(worker, |worker| worker.processing.iter().copied().collect())
     }
 
-    fn keys_of(&self, worker: WorkerId, list: impl Fn(&Worker) -> &std::collections::BTreeSet<TaskId>) -> Vec<TaskKey> {
+    fn keys_of(&self, worker: WorkerId, list: impl Fn(&Worker) -> Vec<TaskId>) -> Vec<TaskKey> {
         let worker = self.workers.get(&worker);
         worker.map_or_else(Vec::new, |worker| list(worker).iter().map(|id| self.tasks[*id].key.clone()).collect())
     }

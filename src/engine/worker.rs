@@ -2,14 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use indexmap::IndexMap;
+use rustc_hash::FxBuildHasher;
+
 use crate::dask::TaskKey;
 use crate::engine::requirement_table::Requirement;
+use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
 use crate::engine::{Amount, Resources, RunId, WorkerId, WorkerProfile, WorkerStatus};
 
 /// A run that was given up is over when this many heartbeats in a row do not list it: the first may be older than the
 /// answer that said it goes on.
 const HEARTBEATS_UNTIL_OVER: u8 = 2;
+/// A worker is given work for so long beyond its slots: longer than it takes to send more, and so short that what comes
+/// meanwhile and is more urgent hardly waits.
+const FED_US: u64 = 10_000;
+/// The same in runs for each thread: enough that a batch of them costs little more than one.
+const FED_A_THREAD_MAX: u32 = 64;
+
+/// All workers, in the order they joined.
+pub(super) type Workers = IndexMap<WorkerId, Worker, FxBuildHasher>;
 
 /// All that is known of a worker.
 #[derive(Debug)]
@@ -17,7 +29,7 @@ pub(super) struct Worker {
     pub(super) profile: WorkerProfile,
     pub(super) status: WorkerStatus,
     /// All and only tasks in `Memory` that it holds (`has_what`).
-    pub(super) holds: BTreeSet<TaskId>,
+    pub(super) holds: TaskSet,
     /// The sum of what it holds.
     pub(super) nbytes: u64,
     /// All and only tasks in `Processing` on it.
@@ -38,8 +50,10 @@ pub(super) struct Worker {
     pub(super) steals: BTreeMap<RunId, Option<WorkerId>>,
     /// What its process takes, by its own account.
     pub(super) memory: u64,
-    /// Where it stands in the index of open workers.
-    pub(super) open_at: Option<Load>,
+    /// Where it stands in the indexes of workers.
+    pub(super) indexed: Indexed,
+    /// Whether it has changed since it was put there.
+    pub(super) is_unindexed: bool,
 }
 
 /// A run that was given up and still holds its resources.
@@ -54,6 +68,27 @@ pub(super) struct Lingering {
     absent: u8,
 }
 
+/// What the indexes of workers know of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Indexed {
+    /// Its rank, while it is open: it takes tasks and has a slot for one more.
+    pub(super) rank: Option<Rank>,
+    /// How many threads of an open worker have nothing to do.
+    pub(super) free_threads: u32,
+    pub(super) has_backlog: bool,
+}
+
+/// Where an open worker stands among others: the first can start a task first, and of equals has the lowest load, and then
+/// holds least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    pub(super) wait_us: u64,
+    pub(super) load: Load,
+    pub(super) nbytes: u64,
+    pub(super) tie_break: u64,
+    pub(super) worker: WorkerId,
+}
+
 /// How busy a worker is: runs per thread, in 65536ths. The least is the first to be given more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Load(u64);
@@ -63,7 +98,7 @@ impl Worker {
         Self {
             profile: WorkerProfile { nthreads: profile.nthreads.max(1), ..profile },
             status: WorkerStatus::Init,
-            holds: BTreeSet::new(),
+            holds: TaskSet::default(),
             nbytes: 0,
             processing: BTreeSet::new(),
             seceded: 0,
@@ -74,7 +109,8 @@ impl Worker {
             lingering: Vec::new(),
             steals: BTreeMap::new(),
             memory: 0,
-            open_at: None,
+            indexed: Indexed::default(),
+            is_unindexed: false,
         }
     }
 
@@ -94,13 +130,37 @@ impl Worker {
 
     /// How long a task that comes now would wait for a thread.
     pub(super) fn wait_us(&self) -> u64 {
-        let has_free_thread = self.in_flight() < self.profile.nthreads;
-        if has_free_thread { 0 } else { self.occupancy_us / u64::from(self.profile.nthreads) }
+        if self.free_threads() > 0 { 0 } else { self.occupancy_us / u64::from(self.profile.nthreads) }
     }
 
-    /// How many runs it is given at once: all threads busy, and a little more so that none waits for us.
+    /// How many runs it is given at once, however long they take: all threads busy, and a little more so that none waits
+    /// for us.
     pub(super) fn slots(&self, saturation: f64) -> u32 {
         ((saturation * f64::from(self.profile.nthreads)).ceil() as u32).max(1)
+    }
+
+    pub(super) fn has_slot(&self, saturation: f64) -> bool {
+        self.in_flight() < self.slots(saturation)
+    }
+
+    /// Whether it is through with all it has before more could come, as far as durations are known.
+    pub(super) fn is_fed_too_little(&self) -> bool {
+        let nthreads = self.profile.nthreads;
+        self.in_flight() < nthreads.saturating_mul(FED_A_THREAD_MAX) && self.occupancy_us < FED_US * u64::from(nthreads)
+    }
+
+    /// Whether it has more runs than threads.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.in_flight() > self.profile.nthreads
+    }
+
+    /// How many threads have nothing to do.
+    pub(super) fn free_threads(&self) -> u32 {
+        self.profile.nthreads.saturating_sub(self.in_flight())
+    }
+
+    pub(super) fn rank(&self, id: WorkerId, tie_break: u64) -> Rank {
+        Rank { wait_us: self.wait_us(), load: self.load(), nbytes: self.nbytes, tie_break, worker: id }
     }
 
     /// Whether what a task needs is free, apart from threads.
@@ -122,18 +182,19 @@ impl Worker {
 
     pub(super) fn take_resources(&mut self, resources: &Resources) {
         for (name, amount) in resources.iter().filter(|(_, amount)| !amount.is_zero()) {
-            let used = self.used.get(name).saturating_add(amount);
-            self.used.0.insert(name.to_owned(), used);
+            match self.used.0.get_mut(name) {
+                Some(used) => *used = used.saturating_add(amount),
+                None => _ = self.used.0.insert(name.to_owned(), amount),
+            }
         }
     }
 
     pub(super) fn give_back_resources(&mut self, resources: &Resources) {
         for (name, amount) in resources.iter() {
-            let used = self.used.get(name).saturating_sub(amount);
-            if used == Amount::default() {
+            let Some(used) = self.used.0.get_mut(name) else { continue };
+            *used = used.saturating_sub(amount);
+            if used.is_zero() {
                 self.used.0.remove(name);
-            } else {
-                self.used.0.insert(name.to_owned(), used);
             }
         }
     }

@@ -11,9 +11,9 @@ use crate::wire::value::Value;
 impl Namespace {
     pub(crate) fn carry_out(&mut self, instruction: Instruction) {
         match instruction {
-            Instruction::ComputeTask { worker, task, run_id } => {
+            Instruction::ComputeTask { worker, run_id } => {
                 // A run that carrying out an earlier instruction has ended is not worth a word.
-                if let Some(task) = self.engine.compute_task(task, run_id) {
+                if let Some(task) = self.engine.compute_task(run_id) {
                     self.workers.tell_run(worker, task);
                 }
             }

@@ -247,7 +247,7 @@ impl Namespace {
         }
         let mut sums = std::collections::BTreeMap::<String, u64>::new();
         for (key, nbytes) in sizes {
-            *sums.entry(key.prefix()).or_default() += nbytes;
+            *sums.entry(key.prefix().into_owned()).or_default() += nbytes;
         }
         Value::Map(sums.into_iter().map(|(prefix, nbytes)| (prefix.into(), nbytes.into())).collect())
     }

@@ -42,6 +42,8 @@ pub(crate) struct Play {
     names: Names,
     /// The last run of each key on each worker.
     runs: BTreeMap<(WorkerId, TaskKey), RunId>,
+    /// Every run by its number.
+    numbered: BTreeMap<u64, RunId>,
     profiles: BTreeMap<WorkerId, WorkerProfile>,
     requirements: BTreeMap<CollectionId, Requirements>,
 }
@@ -60,6 +62,7 @@ impl Play {
             now: Millis(0),
             names: Names::default(),
             runs: BTreeMap::new(),
+            numbered: BTreeMap::new(),
             profiles: BTreeMap::new(),
             requirements: BTreeMap::new(),
         }
@@ -87,9 +90,10 @@ impl Play {
         let mut instructions = Vec::new();
         self.engine.handle_stimulus(self.now, stimulus, &mut instructions);
         for instruction in &instructions {
-            if let Instruction::ComputeTask { worker, task, run_id } = *instruction {
-                let task = self.engine.compute_task(task, run_id).expect("a run that was not given up");
+            if let Instruction::ComputeTask { worker, run_id } = *instruction {
+                let task = self.engine.compute_task(run_id).expect("a run that was not given up");
                 self.runs.insert((worker, task.key().clone()), run_id);
+                self.numbered.insert(run_id.number(), run_id);
             }
         }
         instructions.iter().map(|instruction| show_instruction(&self.engine, &self.names, instruction)).collect()
@@ -205,13 +209,18 @@ impl Play {
         }
     }
 
+    /// The run of this number; one that never was if there is none.
+    fn run_numbered(&self, number: u64) -> RunId {
+        self.numbered.get(&number).copied().unwrap_or(RunId(number))
+    }
+
     fn of_task(&mut self, word: &str, rest: &str) -> Stimulus {
         let words: Vec<&str> = rest.split_whitespace().collect();
         let (worker, key) = (self.names.id_of_worker(words[0]), key(words[1]));
         let given = words.iter().find_map(|word| word.strip_prefix("run="));
         let run_id = given.map_or_else(
             || self.runs.get(&(worker, key.clone())).copied().unwrap_or(RunId(0)),
-            |run| RunId(run.parse().expect("a run")),
+            |run| self.run_numbered(run.parse().expect("a run")),
         );
         let compute_ms = words.iter().find_map(|word| word.strip_suffix("ms")).map(|ms| ms.parse().expect("milliseconds"));
         match word {

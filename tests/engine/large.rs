@@ -58,8 +58,8 @@ impl Large {
         let mut instructions = Vec::new();
         self.engine.handle_stimulus(Millis(0), stimulus, &mut instructions);
         for instruction in &instructions {
-            if let Instruction::ComputeTask { task, run_id, .. } = *instruction {
-                let task = self.engine.compute_task(task, run_id).expect("a run that was not given up");
+            if let Instruction::ComputeTask { run_id, .. } = *instruction {
+                let task = self.engine.compute_task(run_id).expect("a run that was not given up");
                 self.runs.push_back((task.key().clone(), run_id));
             }
         }

@@ -26,8 +26,8 @@ impl Names {
 pub(crate) fn show_instruction(engine: &Engine, names: &Names, instruction: &Instruction) -> String {
     let worker = |id: &WorkerId| names.worker(*id);
     match instruction {
-        Instruction::ComputeTask { worker: id, task, run_id } => {
-            show_run(engine.compute_task(*task, *run_id).expect("a run that was not given up"), &worker(id))
+        Instruction::ComputeTask { worker: id, run_id } => {
+            show_run(engine.compute_task(*run_id).expect("a run that was not given up"), &worker(id))
         }
         Instruction::FreeKeys { worker: id, keys } => format!("free {} on {}", join(keys), worker(id)),
         Instruction::AcquireReplicas { worker: id, replicas } => {
@@ -36,7 +36,9 @@ pub(crate) fn show_instruction(engine: &Engine, names: &Names, instruction: &Ins
             format!("fetch {} on {}", replicas.join(", "), worker(id))
         }
         Instruction::RemoveReplicas { worker: id, keys } => format!("remove {} on {}", join(keys), worker(id)),
-        Instruction::StealRequest { worker: id, key, run_id } => format!("steal {key} run {} from {}", run_id.0, worker(id)),
+        Instruction::StealRequest { worker: id, key, run_id } => {
+            format!("steal {key} run {} from {}", run_id.number(), worker(id))
+        }
         Instruction::RefreshWhoHas { worker: id, who_has } => {
             let who_has: Vec<String> = who_has.iter().map(|(key, holders)| format!("{key} at [{}]", join(holders))).collect();
             format!("tell {} who has {}", worker(id), who_has.join(", "))
@@ -57,7 +59,8 @@ pub(crate) fn show_instruction(engine: &Engine, names: &Names, instruction: &Ins
 }
 
 fn show_run(task: ComputeTask<'_>, worker: &str) -> String {
-    let mut text = format!("compute {} on {worker} run {} priority {}", task.key(), task.run_id().0, priority(task.priority()));
+    let mut text =
+        format!("compute {} on {worker} run {} priority {}", task.key(), task.run_id().number(), priority(task.priority()));
     for dependency in task.dependencies() {
         let holders: Vec<_> = dependency.holders().collect();
         text += &format!(" with {} {}B at {}", dependency.key(), dependency.nbytes(), join(&holders));

@@ -89,9 +89,9 @@ impl World {
     /// Gives the run that a worker is told of, if it is told of one.
     fn carry_out(&mut self, instruction: &Instruction) -> Option<Task> {
         match instruction {
-            Instruction::ComputeTask { worker, task, run_id } => {
+            Instruction::ComputeTask { worker, run_id } => {
                 let worker = self.workers.get_mut(worker).expect("tasks go to connected workers");
-                let task = Task::read(self.engine.compute_task(*task, *run_id).expect("a run that was not given up"));
+                let task = Task::read(self.engine.compute_task(*run_id).expect("a run that was not given up"));
                 assert!(worker.profile.resources.covers(&task.resources));
                 assert!(task.dependencies.iter().all(|(_, holders)| !holders.is_empty()), "each input has a holder");
                 worker.inbox.push_back(Told::Run(Box::new(task.clone())));

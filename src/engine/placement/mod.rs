@@ -17,7 +17,7 @@ pub const POLICIES: &[&dyn Placement] = &[&Locality, &LeastLoaded];
 /// What it would mean to give a task to a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Whether a thread or the slot beside it is free; otherwise the task would stand in a longer queue there.
+    /// Whether the worker can be given more; otherwise the task would stand in a longer queue there.
     pub has_slot: bool,
     /// How long the task would wait for a thread.
     pub wait_us: u64,
