@@ -12,7 +12,7 @@ mod timedelta;
 pub use exception::{exception_type, readable_exception};
 pub use key::{KeyError, TaskKey, key_split};
 pub use priority::Priority;
-pub use run_spec::RunSpec;
+pub use run_spec::{DependencyNames, RunSpec, RunSpecForm, RunSpecPieces, Wrapping};
 pub use serialized::Serialized;
 pub use timedelta::{TimedeltaError, parse_timedelta};
 

@@ -23,7 +23,7 @@ pub struct Graph {
 #[derive(Clone, Debug, PartialEq)]
 pub struct GraphTask {
     pub key: TaskKey,
-    /// Keys of this graph, or keys that the engine knows already.
+    /// Keys of this graph, or keys that the engine knows already; in the order in which the run spec numbers them.
     pub dependencies: Vec<TaskKey>,
     /// The place that `dask.order` gave it.
     pub order: i64,

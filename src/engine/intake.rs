@@ -118,8 +118,10 @@ impl Engine {
     fn is_outdated(&self, id: TaskId, graph_task: &GraphTask, owner: Owner) -> bool {
         let task = &self.tasks[id];
         let is_its_own = matches!(owner, Owner::Collection(_)) && task.origin == owner && task.member_of.len() <= 1;
-        let is_different = task.run_spec.as_ref() != Some(&graph_task.run_spec);
-        is_its_own && is_different && task.run().is_none() && task.replicas().is_none()
+        // A run spec numbers its dependencies: it may be the same with others.
+        let needs = || task.dependencies.iter().map(|dependency| &self.tasks[*dependency].key);
+        let is_different = || task.run_spec.as_ref() != Some(&graph_task.run_spec) || needs().ne(&graph_task.dependencies);
+        is_its_own && task.run().is_none() && task.replicas().is_none() && is_different()
     }
 
     /// Makes a task as if nobody had ever said how to run it.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::dask::{KeyError, RunSpec, Serialized, TaskKey};
+use crate::dask::{DependencyNames, KeyError, RunSpec, RunSpecForm, RunSpecPieces, Serialized, TaskKey, Wrapping};
 use crate::engine::{
     Amount, AmountError, Annotations, Graph, GraphTask, LabelExpression, Operator, Resources, TaskNames, WorkerSelector,
 };
@@ -22,7 +22,12 @@ use crate::wire::text::{exception_text, traceback_text};
 use crate::wire::value::Value;
 
 /// The only layout there is.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+// Flags of tasks and of forms, as in `builder/document.py` and `builder/run_specs.py`.
+const DATA_PRODUCER: u8 = 1;
+const ACTOR: u8 = 2;
+const KEYED: i64 = 1;
+const COROUTINE: i64 = 2;
 /// All values of a document, keys of maps included.
 const ELEMENTS_MAX: usize = 100_000_000;
 
@@ -98,8 +103,9 @@ impl BuildDocument {
             return Ok(failed(&error));
         }
         let keys = sections.keys()?;
-        let annotations = annotations(&sections.value("annotations")?)?;
-        let (tasks, names) = sections.tasks(&keys, annotations.len())?;
+        let annotations = annotations(&sections.value("annotation_table")?)?;
+        let tasks = sections.tasks(&keys, annotations.len())?;
+        let names = sections.names(&keys)?;
         let outputs = sections.outputs(&keys)?;
         Ok(Built::Document(Box::new(Self { graph: Graph { tasks, annotations, names }, outputs })))
     }
@@ -133,8 +139,17 @@ impl<'d> Sections<'d> {
         Ok(Value::from_msgpack(&self.slice(field)?)?)
     }
 
+    fn binary(&self, field: &'static str) -> Result<&'d [u8]> {
+        let range = self.ranges.get(field).ok_or(BuildDocumentError::Missing { field })?;
+        match Reader::new(&self.document[range.clone()]).token()? {
+            Token::Binary(binary) => Ok(binary),
+            _ => Err(BuildDocumentError::Wrong { field }),
+        }
+    }
+
     fn keys(&self) -> Result<Vec<TaskKey>> {
-        let section = self.slice("keys")?;
+        // A copy, since tasks hold on to their keys, and the rest of the document would stay with them.
+        let section = Bytes::copy_from_slice(&self.slice("keys")?);
         let mut reader = Reader::new(&section);
         let length = reader.array()?;
         let mut keys = Vec::with_capacity(reader.capacity(length).min(TASKS_A_GRAPH_MAX));
@@ -146,22 +161,86 @@ impl<'d> Sections<'d> {
         Ok(keys)
     }
 
-    fn tasks(&self, keys: &[TaskKey], annotations: usize) -> Result<(Vec<GraphTask>, TaskNames)> {
-        let section = self.slice("tasks")?;
-        let mut reader = Reader::new(&section);
-        let length = reader.array()?;
-        if length > TASKS_A_GRAPH_MAX {
+    /// A field of little-endian numbers.
+    fn column<const SIZE: usize>(&self, field: &'static str) -> Result<&'d [[u8; SIZE]]> {
+        let (numbers, rest) = self.binary(field)?.as_chunks();
+        if rest.is_empty() { Ok(numbers) } else { Err(BuildDocumentError::Wrong { field }) }
+    }
+
+    fn tasks(&self, keys: &[TaskKey], annotations: usize) -> Result<Vec<GraphTask>> {
+        let wrong = || BuildDocumentError::Wrong { field: "tasks" };
+        let count = self.value("tasks")?.as_integer().and_then(|count| usize::try_from(count).ok()).ok_or_else(wrong)?;
+        if count > TASKS_A_GRAPH_MAX {
             return Err(BuildDocumentError::TooManyTasks);
         }
-        let mut tasks = Vec::with_capacity(reader.capacity(length));
-        let mut names = TaskNames::new();
-        for index in 0..length {
-            let key = keys.get(index).ok_or(BuildDocumentError::Wrong { field: "tasks" })?;
-            let (task, name) = task(&mut reader, &section, key, keys, annotations)?;
-            tasks.push(task);
-            names.extend(name.map(|name| (key.clone(), Arc::from(name))));
+        let pieces = Arc::new(self.run_spec_pieces()?);
+        let mut forms = self.numbers("forms")?;
+        let (mut starts, mut lengths) = (self.numbers("starts")?, self.numbers("lengths")?);
+        let mut dependency_counts = self.numbers("dependency_counts")?;
+        if self.numbers("dependency_counts")?.map(|count| count as usize).sum::<usize>() != self.numbers("dependencies")?.count()
+        {
+            return Err(BuildDocumentError::Wrong { field: "dependency_counts" });
         }
-        Ok((tasks, names))
+        let mut annotation_places = self.numbers("annotations")?;
+        let mut order = self.column("order")?.iter().map(|number| i64::from_le_bytes(*number));
+        let mut flags = self.binary("flags")?.iter();
+        let mut dependencies = self.numbers("dependencies")?.map(|place| keys.get(place as usize).cloned());
+        let task = |key: &TaskKey| -> Option<GraphTask> {
+            let flags = flags.next()?;
+            let needed = dependencies.by_ref().take(dependency_counts.next()? as usize);
+            let annotations = match annotation_places.next()? {
+                0 => None,
+                place => Some(place - 1).filter(|place| (*place as usize) < annotations).map(Some)?,
+            };
+            Some(GraphTask {
+                key: key.clone(),
+                dependencies: needed.collect::<Option<_>>()?,
+                order: order.next()?,
+                data_producer: flags & DATA_PRODUCER != 0,
+                actor: flags & ACTOR != 0,
+                annotations,
+                run_spec: RunSpec::of(&pieces, forms.next()?, starts.next()?, lengths.next()?)?,
+            })
+        };
+        keys.get(..count).and_then(|keys| keys.iter().map(task).collect()).ok_or_else(wrong)
+    }
+
+    /// A column of numbers of 32 bits.
+    fn numbers(&self, field: &'static str) -> Result<impl Iterator<Item = u32> + 'd> {
+        Ok(self.column(field)?.iter().map(|number| u32::from_le_bytes(*number)))
+    }
+
+    fn run_spec_pieces(&self) -> Result<RunSpecPieces> {
+        let wrong = || BuildDocumentError::Wrong { field: "forms_table" };
+        let call = match self.value("operator_call")?.as_boolean() {
+            Some(true) => Wrapping::OperatorCall,
+            _ => Wrapping::Apply,
+        };
+        let coroutine = match self.value("run_coroutine")? {
+            Value::Binary(pickle) => Wrapping::Coroutine { function: Bytes::copy_from_slice(&pickle) },
+            _ => call.clone(),
+        };
+        let form = |row: &Value| {
+            let Some([flags, Value::Binary(head), imports]) = row.as_elements() else { return None };
+            let flags = flags.as_integer()?;
+            Some(RunSpecForm {
+                wrapping: if flags & COROUTINE != 0 { coroutine.clone() } else { call.clone() },
+                head: Bytes::copy_from_slice(head),
+                imports: imports.as_text().map(Arc::from),
+                names: if flags & KEYED != 0 { DependencyNames::Keys } else { DependencyNames::Numbers },
+            })
+        };
+        let table = self.value("forms_table")?;
+        let forms = table.as_elements().ok_or_else(wrong)?.iter().map(form).collect::<Option<Vec<_>>>();
+        // A copy for the same reason as that of the keys.
+        Ok(RunSpecPieces { forms: forms.ok_or_else(wrong)?, blobs: Bytes::copy_from_slice(self.binary("blobs")?) })
+    }
+
+    /// What the manifest calls the tasks.
+    fn names(&self, keys: &[TaskKey]) -> Result<TaskNames> {
+        let names = self.value("names")?;
+        let names = names.as_elements().unwrap_or_default().iter().map(Value::as_text);
+        Ok(keys.iter().zip(names).filter_map(|(key, name)| Some((key.clone(), Arc::from(name?)))).collect())
     }
 
     fn outputs(&self, keys: &[TaskKey]) -> Result<Vec<BuiltOutput>> {
@@ -170,48 +249,12 @@ impl<'d> Sections<'d> {
         let mut outputs = Vec::new();
         let mut elements_left = ELEMENTS_MAX;
         for _ in 0..reader.array()? {
-            let output = section.slice(reader.skip(&mut elements_left)?);
+            // A copy for the same reason as that of the keys.
+            let output = Bytes::copy_from_slice(&section[reader.skip(&mut elements_left)?]);
             outputs.push(output_of(&Sections::of(&output)?, keys)?);
         }
         Ok(outputs)
     }
-}
-
-/// One row: dependencies, order, data producer, actor, annotation, run spec, name.
-fn task(
-    reader: &mut Reader<'_>,
-    section: &Bytes,
-    key: &TaskKey,
-    keys: &[TaskKey],
-    annotations: usize,
-) -> Result<(GraphTask, Option<String>)> {
-    let wrong = || BuildDocumentError::Wrong { field: "tasks" };
-    if reader.array()? != 7 {
-        return Err(wrong());
-    }
-    let count = reader.array()?;
-    let mut dependencies = Vec::with_capacity(reader.capacity(count));
-    for _ in 0..count {
-        dependencies.push(key_at(reader.token()?, keys).ok_or_else(wrong)?);
-    }
-    let Token::Integer(order) = reader.token()? else { return Err(wrong()) };
-    let Token::Boolean(data_producer) = reader.token()? else { return Err(wrong()) };
-    let Token::Boolean(actor) = reader.token()? else { return Err(wrong()) };
-    let annotation = match reader.token()? {
-        Token::Nil => None,
-        Token::Integer(index) => {
-            Some(u32::try_from(index).ok().filter(|index| (*index as usize) < annotations).ok_or_else(wrong)?)
-        }
-        _ => return Err(wrong()),
-    };
-    let Token::Binary(run_spec) = reader.token()? else { return Err(wrong()) };
-    let name = match reader.token()? {
-        Token::Nil => None,
-        Token::Text(name) => Some(name.to_owned()),
-        _ => return Err(wrong()),
-    };
-    let run_spec = RunSpec::new(section.slice_ref(run_spec));
-    Ok((GraphTask { key: key.clone(), dependencies, order, data_producer, actor, annotations: annotation, run_spec }, name))
 }
 
 fn key_at(token: Token<'_>, keys: &[TaskKey]) -> Option<TaskKey> {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::frame::{BIG_FRAME, encode_frames};
 use super::opaque::{PICKLED_TAIL, Pickled, write_pickled_head};
+use super::pickle::{write_after_blob, write_up_to_blob};
 use super::value::Value;
 use crate::dask::{RunSpec, Serialized, TaskKey};
 
@@ -15,6 +16,8 @@ pub struct Encoder {
     document: Vec<u8>,
     /// The frames after the document, each in one or more pieces.
     frames: Vec<Vec<Bytes>>,
+    /// What is around a blob, while it is put together.
+    scratch: Vec<u8>,
 }
 
 /// What can be an element of a batch or a message alone.
@@ -214,18 +217,34 @@ impl Encoder {
         self.frames.extend(pickled.buffers.iter().map(|buffer| vec![buffer.clone()]));
     }
 
-    /// A task's pickle, which the worker unpickles at once.
-    pub fn run_spec(&mut self, run_spec: &RunSpec) {
+    /// How to run a task, which the worker unpickles at once. `dependencies` in the order in which the run spec numbers them.
+    pub fn run_spec<'k>(&mut self, run_spec: &RunSpec, key: &TaskKey, dependencies: impl ExactSizeIterator<Item = &'k TaskKey>) {
         self.marker("__Pickled__");
-        let pickle = run_spec.pickle();
-        let mut head = Vec::with_capacity(64 + if pickle.len() < BIG_FRAME { pickle.len() } else { 0 });
-        write_pickled_head(&mut head, pickle.len());
-        if pickle.len() < BIG_FRAME {
-            head.extend_from_slice(pickle);
-            head.extend_from_slice(PICKLED_TAIL);
-            self.frames.push(vec![head.into()]);
+        let mut around = std::mem::take(&mut self.scratch);
+        around.clear();
+        let mut split = 0;
+        if let Some(form) = run_spec.form() {
+            write_up_to_blob(&mut around, form, key, run_spec.blob().len());
+            split = around.len();
+            write_after_blob(&mut around, form, dependencies);
+        }
+        self.pickled_around(&around[..split], run_spec, &around[split..]);
+        self.scratch = around;
+    }
+
+    /// The frame of a pickle in three parts.
+    fn pickled_around(&mut self, before: &[u8], run_spec: &RunSpec, after: &[u8]) {
+        let blob = run_spec.blob();
+        let length = before.len() + blob.len() + after.len();
+        let is_big = blob.len() >= BIG_FRAME;
+        let mut front = Vec::with_capacity(64 + if is_big { before.len() } else { length });
+        write_pickled_head(&mut front, length);
+        front.extend_from_slice(before);
+        if is_big {
+            self.frames.push(vec![front.into(), run_spec.shared_blob(), [after, PICKLED_TAIL].concat().into()]);
         } else {
-            self.frames.push(vec![head.into(), pickle.clone(), Bytes::from_static(PICKLED_TAIL)]);
+            [blob, after, PICKLED_TAIL].iter().for_each(|part| front.extend_from_slice(part));
+            self.frames.push(vec![front.into()]);
         }
     }
 

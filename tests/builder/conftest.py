@@ -4,6 +4,9 @@ No Mainstay binary takes part: the request goes straight to a worker's RPC serve
 stock scheduler, or by hand.
 """
 
+import array
+import itertools
+import operator
 import pathlib
 import pickle
 import sys
@@ -11,6 +14,8 @@ import sys
 import dask
 import msgpack
 import pytest
+from dask._task_spec import Dict, List, Task, TaskRef
+from dask.utils import apply
 from distributed import Client, Future, LocalCluster, futures_of
 from distributed.protocol import deserialize
 from distributed.protocol.pickle import loads
@@ -67,8 +72,8 @@ class Builder:
         result = answer["result"]
         assert type(result) is bytes
         document = msgpack.unpackb(result, use_list=False, strict_map_key=False)
-        assert document["version"] == 1
-        return document
+        assert document["version"] == 2
+        return document if "error" in document else document | {"tasks": tuple(rows(document))}
 
     def python(self, source, *collections, worker=0, **request):
         return self.ask(
@@ -103,6 +108,44 @@ class Builder:
         for future in futures_of(collection):
             future.bind_client(self.client)
         return collection
+
+
+def rows(document):
+    """For each task: dependencies, order, data producer, actor, annotation, run spec, name."""
+    columns = {"forms": "I", "starts": "I", "lengths": "I", "flags": "B", "dependency_counts": "I", "annotations": "I", "order": "q"}
+    columns = [array.array(size, document[name]) for name, size in columns.items()]
+    dependencies = iter(array.array("I", document["dependencies"]))
+    names = document["names"] or [None] * document["tasks"]
+    keys = document["keys"]
+    for key, name, form, start, length, flags, count, annotation, order in zip(keys, names, *columns):
+        places = list(itertools.islice(dependencies, count))
+        run_spec = put_together(document, key, form, document["blobs"][start : start + length], [keys[n] for n in places])
+        yield [places, order, bool(flags & 1), bool(flags & 2), annotation - 1 if annotation else None, run_spec, name]
+
+
+class Call:
+    """Pickles as a call."""
+
+    def __init__(self, function, *args):
+        self.function, self.args = function, args
+
+    def __reduce__(self):
+        return self.function, self.args
+
+
+def put_together(document, key, form, blob, dependencies):
+    """What src/wire/pickle/run_spec.rs makes of the pieces."""
+    flags, head, imports = document["forms_table"][form]
+    names = dependencies if flags & 1 else range(len(dependencies))
+    values = [Call(Dict, *itertools.chain(*zip(names, map(TaskRef, dependencies))))] if dependencies else []
+    if flags & 2:
+        return pickle.dumps(Call(Task, key, Call(pickle.loads, document["run_coroutine"]), head + blob, *values))
+    task = Call(Task, None, pickle.loads, head + blob)
+    if imports:
+        task = Call(operator.getitem, (Call(exec, imports, {}), task), 1)
+    if document["operator_call"]:
+        return pickle.dumps(Call(Task, key, operator.call, task, *values))
+    return pickle.dumps(Call(Task, key, apply, task, Call(List, *values)))
 
 
 def outputs(document):

@@ -240,7 +240,7 @@ plain = da.zeros(2)
 """,
         *("x", "y", "z", "plain"),
     )
-    keys, table = document["keys"], document["annotations"]
+    keys, table = document["keys"], document["annotation_table"]
     found = {}
     for key, task in zip(keys, document["tasks"]):
         found.setdefault(dask.utils.key_split(key), set()).add(task[4])
@@ -265,7 +265,7 @@ with dask.annotate(retries=lambda key: 3, priority=fractions.Fraction(1, 4)):
 """,
         *("x", "y", "z"),
     )
-    assert sorted(document["annotations"], key=str) == [
+    assert sorted(document["annotation_table"], key=str) == [
         {"priority": 0.0, "workers": ("w-0",)},
         {"priority": 0.5, "retries": 2, "resources": {"GPU": 0.5}},
         {"priority": 0.5, "workers": ("w-1",)},
@@ -285,7 +285,7 @@ with dask.annotate(workers=["alice"]):
 total = z.sum()
 """
     document = builder.python(source, "total")
-    table = document["annotations"]
+    table = document["annotation_table"]
     found = {}
     for key, task in zip(document["keys"], document["tasks"]):
         found.setdefault(dask.utils.key_split(key), []).append(table[task[4]] if task[4] is not None else None)

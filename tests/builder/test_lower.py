@@ -56,8 +56,8 @@ def test_submit_and_map(builder, client, submitted, monkeypatch):
     request = submitted.request()
     monkeypatch.undo()
     document = builder.ask("lower", request)
-    assert len(document["tasks"]) == 3 and len(document["annotations"]) == 1
-    assert document["annotations"] == ({"retries": 2, "resources": {"GPU": 1}, "priority": 4},)
+    assert len(document["tasks"]) == 3 and len(document["annotation_table"]) == 1
+    assert document["annotation_table"] == ({"retries": 2, "resources": {"GPU": 1}, "priority": 4},)
     assert sorted(task[1] for task in document["tasks"]) == [0, 1, 2]
     del futures
 
@@ -69,7 +69,7 @@ def test_an_array(builder, client, submitted, monkeypatch):
     future = client.compute(y.sum(), workers=["alice"], allow_other_workers=True, optimize_graph=False)
     document, results = lower_and_run(builder, submitted.request(), monkeypatch)
     assert list(results.values()) == [55]
-    assert {"retries": 1, "workers": ("alice",), "allow_other_workers": True} in document["annotations"]
+    assert {"retries": 1, "workers": ("alice",), "allow_other_workers": True} in document["annotation_table"]
     del future
 
 
@@ -86,7 +86,7 @@ def test_callable_annotations(builder, client, submitted, monkeypatch):
     request = submitted.request() | {"annotations": cloudpickle.dumps({"priority": lambda key: key[1]})}
     monkeypatch.undo()
     document = builder.ask("lower", request)
-    assert sorted(a["priority"] for a in document["annotations"]) == [0, 1, 2]
+    assert sorted(a["priority"] for a in document["annotation_table"]) == [0, 1, 2]
     del future
 
 

@@ -86,7 +86,7 @@ def test_requirements_of_single_tasks(builder):
     document = build(builder, task, ADD)
     by_name = {task[6]: task for task in document["tasks"]}
     assert by_name["sum"][4] is None
-    assert document["annotations"] == (
+    assert document["annotation_table"] == (
         {
             "retries": 5,
             "priority": 1.5,

@@ -3,11 +3,15 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use mainstay::dask::{TaskKey, WorkerAddress};
-use mainstay::wire::Value;
+use mainstay::dask::{DependencyNames, Priority, RunSpec, RunSpecForm, RunSpecPieces, TaskKey, WorkerAddress, Wrapping};
+use mainstay::wire::messages::{ComputeTask, ToWorker};
 use mainstay::wire::pickle::{Object, read_plain};
+use mainstay::wire::{Value, encode_batch};
+
+use crate::support::decode_one;
 
 /// Each pickle and the Python expression that must hold of what it loads as, `x`.
 fn examples() -> Vec<(Object, &'static str)> {
@@ -66,11 +70,81 @@ fn python_loads_every_pickle() {
         return;
     }
     let mut program = String::from("import pickle\n");
-    for (object, holds) in examples() {
-        let hex: String = object.dumps().iter().map(|byte| format!("{byte:02x}")).collect();
+    let objects = examples().into_iter().map(|(object, holds)| (object.dumps(), holds));
+    for (pickle, holds) in objects.chain(run_specs()) {
+        let hex: String = pickle.iter().map(|byte| format!("{byte:02x}")).collect();
         program += &format!("x = pickle.loads(bytes.fromhex('{hex}'))\nassert {holds}, x\n");
     }
     let mut child = Command::new(python).arg("-").stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(program.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
+}
+
+/// What a worker reads of tasks that give back what they are given, in every form, and what must hold of it.
+fn run_specs() -> Vec<(Bytes, &'static str)> {
+    let function = Object::eval("lambda values=(): sorted(dict(values).items(), key=str)").dumps();
+    let run_coroutine = Object::eval("lambda blob, values=(): __import__('pickle').loads(blob)(values)").dumps();
+    let form = |wrapping, names, imports: Option<&str>| RunSpecForm {
+        wrapping,
+        names,
+        head: function.slice(..9),
+        imports: imports.map(Arc::from),
+    };
+    let forms = vec![
+        form(Wrapping::OperatorCall, DependencyNames::Numbers, None),
+        form(Wrapping::Apply, DependencyNames::Keys, Some("__import__('sys').seen = 7")),
+        form(Wrapping::Coroutine { function: run_coroutine }, DependencyNames::Numbers, None),
+    ];
+    let blob = function.slice(9..);
+    let length = blob.len() as u32;
+    let pieces = Arc::new(RunSpecPieces { forms, blobs: blob });
+    let tuple = |encoded: &'static [u8]| TaskKey::from_msgpack(encoded).unwrap();
+    let needs = [TaskKey::from_text("a"), tuple(b"\x92\xa4load\x03")];
+    // ('é', -1, 300, -70000, 2**40, 2**64 - 1, 0.5, None, True, b'x', ())
+    let odd = tuple(
+        b"\x9b\xa2\xc3\xa9\xff\xcd\x01\x2c\xd2\xff\xfe\xee\x90\xd3\0\0\x01\0\0\0\0\0\xcf\xff\xff\xff\xff\xff\xff\xff\xff\
+          \xcb\x3f\xe0\0\0\0\0\0\0\xc0\xc3\xc4\x01x\x90",
+    );
+    let run_spec = |key: &TaskKey, form, needs: &[TaskKey]| {
+        let run_spec = RunSpec::of(&pieces, form, 0, length).unwrap();
+        sent_run_spec(key, run_spec, needs)
+    };
+    vec![
+        (run_spec(&needs[0], 0, &[]), "x.key == 'a' and x.dependencies == set() and x() == []"),
+        (run_spec(&odd, 0, &[]), "x.key == ('é', -1, 300, -70000, 2**40, 2**64 - 1, 0.5, None, True, b'x', ())"),
+        (run_spec(&odd, 0, &needs), "x.dependencies == {'a', ('load', 3)} and x({'a': 5, ('load', 3): 6}) == [(0, 5), (1, 6)]"),
+        (run_spec(&odd, 1, &[]), "x() == [] and __import__('sys').seen == 7"),
+        (run_spec(&odd, 1, &needs), "x({'a': 5, ('load', 3): 6}) == [('a', 5), (('load', 3), 6)]"),
+        (run_spec(&odd, 2, &[]), "x.key[0] == 'é' and x() == []"),
+        (run_spec(&odd, 2, &needs), "x({'a': 5, ('load', 3): 6}) == [(0, 5), (1, 6)]"),
+    ]
+}
+
+/// The pickle that a worker finds in a message.
+fn sent_run_spec(key: &TaskKey, run_spec: RunSpec, needs: &[TaskKey]) -> Bytes {
+    let task = ComputeTask {
+        key: key.clone(),
+        run_id: 1,
+        dependencies: needs.iter().map(|key| (key.clone(), 8, vec![WorkerAddress::new("tcp://10.0.0.7:40001")])).collect(),
+        priority: Priority::new(0.0, 1.0, 2),
+        run_spec,
+        resource_restrictions: Vec::new(),
+        actor: false,
+        annotations: Value::Map(Vec::new()),
+        span_id: None,
+        stimulus_id: "s".to_owned(),
+    };
+    let sent = encode_batch(&[ToWorker::ComputeTask(Box::new(task))]).concat();
+    let read = ToWorker::decode_batch(&decode_one(&sent).unwrap()).unwrap();
+    let [ToWorker::ComputeTask(task)] = &read[..] else { panic!("one task was sent") };
+    Bytes::copy_from_slice(task.run_spec.blob())
+}
+
+#[test]
+fn a_run_spec_is_the_same_bytes_always() {
+    let (pickle, _) = &run_specs()[0];
+    let expected = b"\x80\x04\x8c\x0fdask._task_spec\x8c\x04Task\x93\x94(\x8c\x01a\x8c\x08operator\x8c\x04call\x93\
+        h\x00(N\x8c\x06pickle\x8c\x05loads\x93C";
+    assert!(pickle.starts_with(expected), "{pickle:?}");
+    assert!(pickle.ends_with(b".tRtR."), "{pickle:?}");
 }

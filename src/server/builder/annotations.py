@@ -21,9 +21,9 @@ class AnnotationTable:
         self.indices, self.values = {}, []
 
     def index(self, key, annotation):
-        """The place of a task's annotation in `values`; None for none."""
+        """The place of a task's annotation in `values`, counted from 1; 0 for none."""
         if not annotation:
-            return None
+            return 0
         try:
             packed = msgpack.packb(annotation, default=plain)
         except Exception as error:
@@ -31,7 +31,7 @@ class AnnotationTable:
         if packed not in self.indices:
             found = msgpack.unpackb(packed, strict_map_key=False)
             self.values.append({name: checked(key, name, value) for name, value in found.items()})
-            self.indices[packed] = len(self.values) - 1
+            self.indices[packed] = len(self.values)
         return self.indices[packed]
 
 

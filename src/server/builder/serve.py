@@ -1,7 +1,7 @@
 """The part of Mainstay that runs in Python: on a stock Dask worker, to turn sources into task graphs.
 
 Mainstay never unpickles anything, so whatever needs Python happens here: a PersistedCollection's source becomes
-keys, dependencies and one opaque pickle a task (`build`), and so does the graph that a Client submits (`lower`).
+keys, dependencies and opaque pickles (`build`), and so does the graph that a Client submits (`lower`).
 These files are not installed anywhere. Mainstay sends their text to a worker through the worker's RPC `run_coroutine`
 (src/server/builder.rs assembles that call), whose `function` is a pickle that evaluates to `load(...)` and so to `serve`:
 
@@ -32,10 +32,20 @@ complete, by_prefix.
 
 The document: version, then either `error` {kind, message, traceback, line, exception} or
     keys                every key: first those of the tasks, in their order, then those made elsewhere
-    tasks               [[dependencies, order, data_producer, actor, annotation, run spec, name]], one for each key:
-                        dependencies index `keys`, annotation indexes `annotations` or is nil, the run spec is a
-                        pickle, name is the manifest's key of an inline task or nil
-    annotations         [{retries, priority, workers, allow_other_workers, resources, executor}]
+    tasks               how many there are
+    forms, starts, lengths      32 bits each for every task: its form, and where its blob is in `blobs`
+    flags               8 bits each: 1 for a data producer, 2 for an actor
+    dependency_counts   32 bits each
+    annotations         32 bits each: a place in `annotation_table`, counted from 1, or 0
+    order               64 bits each
+    dependencies        32 bits each: places in `keys`, those of one task after those of another, in the order in which
+                        its blob numbers them
+    names               nil, or for each task nil or the manifest's key of an inline task
+    forms_table         [[flags, head, text of imports or nil]], what run specs have in common: see `run_specs.py`
+    blobs               the different blobs, one after the other
+    operator_call       whether workers have `operator.call`
+    run_coroutine       the pickle of the function that runs blobs of coroutine functions; nil if there are none
+    annotation_table    [{retries, priority, workers, allow_other_workers, resources, executor}]
     outputs             [{name, type, keys (indices), header, frames, npartitions, structure}], empty for `lower`;
                         structure is nil, or for a container of collections a text that is equal for equal ones
     statistics          {phase: seconds}
@@ -53,14 +63,14 @@ from distributed.protocol.serialize import merge_and_deserialize
 from distributed.worker import _worker_cvar
 
 from .annotations import plain, value_for
-from .document import Clock, document
+from .document import Clock, collector_pause, document
 from .errors import Refused, describe, describe_error
 from .graph import Graph, refuse_options
 from .run_specs import import_packages_of
 from .sources import call_entrypoint, run_source
 from .tasks import graph_of_tasks
 
-VERSION = 1
+VERSION = 2
 # How long futures that a source made are kept for the graph that needs them.
 HOLD_SECONDS = 60
 
@@ -120,8 +130,9 @@ def build(request):
         graph.add_values(values, request.get("optimize_graph", True), request.get("optimize_options") or {})
         clock.phase("optimize")
     graph.choose_actors(request.get("actors") or {})
-    answer = document(graph, clock, request.get("limits") or {})
-    hold(answer["keys"][len(answer["tasks"]) :])
+    with collector_pause:
+        answer = document(graph, clock, request.get("limits") or {})
+    hold(answer["keys"][answer["tasks"] :])
     return answer
 
 
@@ -154,7 +165,11 @@ def hold(keys):
 
 def lower(request):
     """The graph that a Client submitted: what a stock scheduler does in `update_graph` before it schedules."""
-    clock = Clock()
+    with collector_pause:
+        return lower_graph(request, Clock())
+
+
+def lower_graph(request, clock):
     if not request["keys"]:
         return document(Graph(), clock, {})
     try:

@@ -61,7 +61,7 @@ where
         named_text(encoder, "stimulus_id", self.stimulus_id);
         who_has_and_nbytes(encoder, self.dependencies.clone());
         encoder.text("run_spec");
-        encoder.run_spec(self.run_spec);
+        encoder.run_spec(self.run_spec, self.key, self.dependencies.clone().map(|(key, ..)| key));
         let restrictions = self.resource_restrictions.clone().count();
         if restrictions == 0 && !self.actor && self.annotations.as_map().is_some_and(<[_]>::is_empty) && self.span_id.is_none() {
             return encoder.encoded(PLAIN_TAIL);

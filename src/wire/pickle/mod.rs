@@ -5,6 +5,8 @@
 
 mod object;
 mod plain;
+mod run_spec;
 
 pub use object::Object;
 pub use plain::{PlainError, read_plain};
+pub(super) use run_spec::{write_after_blob, write_up_to_blob};
