@@ -1,12 +1,14 @@
 //! One comm: a socket that gives whole messages.
 
+use std::collections::VecDeque;
+use std::io::{ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
@@ -21,6 +23,8 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
 /// A peer inside a message must send at least `BYTES_A_SECOND_MIN`, judged after this time.
 const SLOW_AFTER: Duration = Duration::from_secs(30);
 const BYTES_A_SECOND_MIN: u64 = 1024;
+/// Chunks written at once.
+const SLICES_MAX: usize = 16;
 /// How much is read at once when nothing is known of the message.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -115,27 +119,45 @@ impl Receiver {
     /// # Errors
     /// When the socket fails, the framing is bad or the peer is too slow inside a message.
     pub async fn receive(&mut self) -> Result<Option<Message>, CommError> {
+        if let Some(message) = self.take_arrived()? {
+            return Ok(Some(message));
+        }
+        // Between messages a peer may take its time.
+        if !self.decoder.is_in_message() && self.read().await? == 0 {
+            return Ok(None);
+        }
         let started = Instant::now();
         let before = self.decoder.buffered();
         loop {
-            if let Some(message) = self.decoder.poll()? {
+            if let Some(message) = self.take_arrived()? {
                 return Ok(Some(message));
             }
-            let is_in_message = self.decoder.is_in_message();
-            let read = async {
-                self.decoder.buffer().reserve(READ_BYTES);
-                self.half.read_buf(self.decoder.buffer()).await
-            };
-            let count = if is_in_message { timeout(SLOW_AFTER, read).await.map_err(|_| CommError::Slow)?? } else { read.await? };
-            if count == 0 {
-                return if self.decoder.is_in_message() { Err(CommError::Truncated) } else { Ok(None) };
+            if timeout(SLOW_AFTER, self.read()).await.map_err(|_| CommError::Slow)?? == 0 {
+                return Err(CommError::Truncated);
             }
             let elapsed = started.elapsed();
             let arrived = self.decoder.buffered().saturating_sub(before) as u64;
-            if is_in_message && elapsed > SLOW_AFTER && arrived / elapsed.as_secs().max(1) < BYTES_A_SECOND_MIN {
+            if elapsed > SLOW_AFTER && arrived / elapsed.as_secs().max(1) < BYTES_A_SECOND_MIN {
                 return Err(CommError::Slow);
             }
         }
+    }
+
+    /// A message that has arrived already, without waiting for more.
+    ///
+    /// # Errors
+    /// When the framing is bad.
+    pub fn take_arrived(&mut self) -> Result<Option<Message>, FrameError> {
+        self.decoder.poll()
+    }
+
+    /// Reads what is there; 0 bytes mean that the peer has closed.
+    async fn read(&mut self) -> std::io::Result<usize> {
+        // Room is made when there is something to read: by then the messages before are mostly done with, and their memory
+        // is used again.
+        self.half.readable().await?;
+        self.decoder.buffer().reserve(READ_BYTES);
+        self.half.read_buf(self.decoder.buffer()).await
     }
 }
 
@@ -145,11 +167,51 @@ impl Sender {
     /// # Errors
     /// When the socket fails.
     pub async fn send(&mut self, chunks: Vec<Bytes>) -> Result<(), CommError> {
-        for mut chunk in chunks {
-            while chunk.has_remaining() {
-                self.half.write_buf(&mut chunk).await?;
+        self.wait_and_write(&mut chunks.into()).await
+    }
+
+    /// Writes chunks and removes what is written, until nothing is left.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub(super) async fn wait_and_write(&self, chunks: &mut VecDeque<Bytes>) -> Result<(), CommError> {
+        self.write(chunks)?;
+        while !chunks.is_empty() {
+            self.half.writable().await?;
+            self.write(chunks)?;
+        }
+        Ok(())
+    }
+
+    /// Writes as much as the socket takes at once, and removes it.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub(super) fn write(&self, chunks: &mut VecDeque<Bytes>) -> std::io::Result<()> {
+        while !chunks.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = chunks.len().min(SLICES_MAX);
+            for (slice, chunk) in slices.iter_mut().zip(&*chunks) {
+                *slice = IoSlice::new(chunk);
+            }
+            match self.half.try_write_vectored(&slices[..count]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => remove(chunks, written),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+}
+
+/// Removes the first bytes of chunks.
+fn remove(chunks: &mut VecDeque<Bytes>, mut count: usize) {
+    while let Some(first) = chunks.front_mut() {
+        if first.len() > count {
+            return first.advance(count);
+        }
+        count -= first.len();
+        chunks.pop_front();
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::comm::{CommError, Connection};
@@ -35,12 +36,24 @@ pub enum CallError {
 }
 
 /// Comms to workers, kept for the next call.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
+    /// Where calls are made: not on the thread of the loop that wants them made.
+    runtime: Handle,
     idle: Mutex<BTreeMap<WorkerAddress, Vec<Connection>>>,
 }
 
 impl Pool {
+    /// A pool whose calls are made on this runtime.
+    pub fn new(runtime: Handle) -> Self {
+        Self { runtime, idle: Mutex::default() }
+    }
+
+    /// Does what makes calls, and works on what they bring, beside the loop that wants it done.
+    pub fn spawn(&self, calling: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(calling);
+    }
+
     /// Sends one request and waits for its answer, as long as it takes.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! What waits to be written to one comm.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,10 +17,13 @@ const OUTBOX_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The same, in messages.
 const OUTBOX_MESSAGES_MAX: usize = 10_000;
 
-/// A bounded queue in front of one comm; cheap to clone. The comm closes when the last clone is dropped.
-#[derive(Clone, Debug)]
+/// A bounded queue in front of one comm. The comm closes when it is dropped and what waits in it is written.
+///
+/// Mostly nothing waits: then a message is written at once, without a detour through the loop that empties the queue.
+#[derive(Debug)]
 pub struct Outbox {
-    queue: mpsc::UnboundedSender<Vec<Bytes>>,
+    sender: Arc<Sender>,
+    queue: mpsc::UnboundedSender<VecDeque<Bytes>>,
     waiting: Arc<Waiting>,
 }
 
@@ -36,31 +40,40 @@ pub struct OutboxFull;
 
 impl Outbox {
     /// Makes the queue and starts the loop that empties it into the comm.
-    pub fn start(mut sender: Sender) -> Self {
-        let (queue, mut waiting_messages) = mpsc::unbounded_channel::<Vec<Bytes>>();
+    pub fn start(sender: Sender) -> Self {
+        let (queue, mut waiting_messages) = mpsc::unbounded_channel::<VecDeque<Bytes>>();
         let waiting = Arc::new(Waiting::default());
-        let counters = Arc::clone(&waiting);
+        let sender = Arc::new(sender);
+        let (counters, writer) = (Arc::clone(&waiting), Arc::clone(&sender));
         tokio::spawn(async move {
-            while let Some(chunks) = waiting_messages.recv().await {
+            while let Some(mut chunks) = waiting_messages.recv().await {
                 let bytes = size(&chunks);
-                if sender.send(chunks).await.is_err() {
+                if writer.wait_and_write(&mut chunks).await.is_err() {
                     // The reading half sees the end as well and reports it.
                     break;
                 }
                 counters.bytes.fetch_sub(bytes, Ordering::Relaxed);
-                counters.messages.fetch_sub(1, Ordering::Relaxed);
+                counters.messages.fetch_sub(1, Ordering::Release);
             }
         });
-        Self { queue, waiting }
+        Self { sender, queue, waiting }
     }
 
-    /// Queues the chunks of one message.
+    /// Writes the chunks of one message, or queues what the socket does not take.
     ///
     /// # Errors
     /// When too much waits already or the comm has ended; the caller gives the peer up.
-    pub fn push(&self, chunks: Vec<Bytes>) -> Result<(), OutboxFull> {
+    pub fn push(&mut self, chunks: Vec<Bytes>) -> Result<(), OutboxFull> {
+        let mut chunks = VecDeque::from(chunks);
+        let messages = self.waiting.messages.load(Ordering::Acquire);
+        if messages == 0 {
+            self.sender.write(&mut chunks).map_err(|_| OutboxFull)?;
+            if chunks.is_empty() {
+                return Ok(());
+            }
+        }
         let bytes = self.waiting.bytes.fetch_add(size(&chunks), Ordering::Relaxed);
-        let messages = self.waiting.messages.fetch_add(1, Ordering::Relaxed);
+        self.waiting.messages.fetch_add(1, Ordering::Relaxed);
         // What waited before counts: one message of any size must be able to leave.
         if bytes > OUTBOX_BYTES_MAX || messages > OUTBOX_MESSAGES_MAX {
             return Err(OutboxFull);
@@ -69,6 +82,6 @@ impl Outbox {
     }
 }
 
-fn size(chunks: &[Bytes]) -> usize {
+fn size(chunks: &VecDeque<Bytes>) -> usize {
     chunks.iter().map(Bytes::len).sum()
 }

@@ -25,7 +25,7 @@ use crate::server::feed;
 use crate::server::handle::Refusal;
 use crate::wire::document::DocumentError;
 use crate::wire::encode::encode_batch;
-use crate::wire::frame::Message;
+use crate::wire::frame::{FrameError, Message};
 use crate::wire::limits::Limits;
 use crate::wire::messages::rpc::{self, RegisterClient, RegisterWorker};
 use crate::wire::messages::{FromClient, FromWorker, Request, ToClient};
@@ -70,6 +70,8 @@ struct Counts {
 enum Dropped {
     #[error(transparent)]
     Comm(#[from] CommError),
+    #[error("bad framing")]
+    Frame(#[from] FrameError),
     #[error(transparent)]
     Feed(#[from] feed::Error),
     #[error("a message cannot be read")]
@@ -303,9 +305,25 @@ async fn read_stream<T>(
     wrap: impl Fn(Vec<T>) -> Event,
 ) -> Result<(), Dropped> {
     while let Some(message) = receiver.receive().await? {
-        if events.send(wrap(decode(&message)?)).await.is_err() {
+        let mut said = decode(&message)?;
+        // What came before what cannot be read was said.
+        let rest = read_arrived(receiver, decode, &mut said);
+        if events.send(wrap(said)).await.is_err() {
             break;
         }
+        rest?;
+    }
+    Ok(())
+}
+
+/// Reads what has arrived together with a message.
+fn read_arrived<T>(
+    receiver: &mut Receiver,
+    decode: fn(&Message) -> Result<Vec<T>, DocumentError>,
+    said: &mut Vec<T>,
+) -> Result<(), Dropped> {
+    while let Some(message) = receiver.take_arrived()? {
+        said.extend(decode(&message)?);
     }
     Ok(())
 }

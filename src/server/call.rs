@@ -27,7 +27,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Fetches results and answers `gather`.
 pub(crate) fn gather(pool: Arc<Pool>, wanted: Vec<(TaskKey, Vec<WorkerAddress>)>, answer: Answer) {
-    tokio::spawn(async move {
+    Arc::clone(&pool).spawn(async move {
         let reply = collect(&pool, wanted).await;
         // The caller may have gone.
         let _ = answer.send(reply.encode());
@@ -86,7 +86,7 @@ pub(crate) struct Scatter {
 
 /// Puts values on workers; the loop answers when they are there.
 pub(crate) fn scatter(pool: Arc<Pool>, events: mpsc::Sender<Event>, scatter: Scatter, answer: Answer) {
-    tokio::spawn(async move {
+    Arc::clone(&pool).spawn(async move {
         if scatter.targets.is_empty() {
             let text = "no running worker takes the data";
             let _ = answer.send(failed(&Object::timeout_error(text), text).encode());
@@ -134,7 +134,7 @@ pub(crate) fn broadcast(
     raises: bool,
     answer: Answer,
 ) {
-    tokio::spawn(async move {
+    Arc::clone(&pool).spawn(async move {
         let calls = targets.iter().map(|(_, target)| pass_on(&pool, target, &message));
         let replies = join_all(calls).await;
         let mut by_worker = Vec::new();
@@ -155,7 +155,7 @@ pub(crate) fn broadcast(
 
 /// Passes a request on to one worker and its reply back.
 pub(crate) fn proxy(pool: Arc<Pool>, worker: WorkerAddress, message: Value, answer: Answer) {
-    tokio::spawn(async move {
+    Arc::clone(&pool).spawn(async move {
         let reply = pass_on(&pool, &worker, &message).await.unwrap_or_else(|error| {
             let text = chain(&error);
             failed(&Object::runtime_error(&text), &text)

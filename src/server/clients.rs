@@ -107,7 +107,7 @@ impl Clients {
 }
 
 impl Namespace {
-    pub(crate) fn on_client_registers(&mut self, name: ClientName, outbox: Outbox) -> ClientId {
+    pub(crate) fn on_client_registers(&mut self, name: ClientName, mut outbox: Outbox) -> ClientId {
         let id = self.clients.number();
         info!(client = %name, "a Client connected");
         let start = ToClient::StreamStart { warning: String::new(), error: String::new() };
@@ -205,7 +205,7 @@ impl Namespace {
             };
             let request = builder::encode_lower(&lowering.graph, annotations);
             let (pool, events, address, client) = (Arc::clone(&self.pool), self.events.clone(), address.clone(), *id);
-            tokio::spawn(async move {
+            self.pool.spawn(async move {
                 let result = builder::run(&pool, &address, Operation::Lower, request).await.map(Box::new);
                 // The loop has ended when nobody takes it.
                 let _ = events.send(Event::Lowered { client, result }).await;

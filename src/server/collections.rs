@@ -250,7 +250,7 @@ impl Namespace {
         let attempt = collection.attempt;
         info!(collection = %collection.request.name, worker = %address, "building");
         let (pool, events) = (Arc::clone(&self.pool), self.events.clone());
-        tokio::spawn(async move {
+        self.pool.spawn(async move {
             let result = builder::run(&pool, &address, Operation::Build, request).await.map(Box::new);
             let _ = events.send(Event::Built { collection: id, attempt, result }).await;
         });

@@ -35,7 +35,7 @@ mod workers;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub use admission::{Admission, Facts, Verdict};
@@ -65,10 +65,13 @@ pub struct Config {
     pub http_port: u16,
 }
 
-/// Starts a server on a socket. It ends when the last handle is dropped, or when the task is aborted.
+/// Starts a server on a socket. It ends when the last handle is dropped.
+///
+/// It has a thread of its own: what it reads, decides and writes needs no other thread to wake up, and what is slow in one
+/// namespace holds up no other. Only calls of workers, with graphs and results to be read, are made on the caller's runtime.
 ///
 /// # Errors
-/// When the socket has no address.
+/// When the socket has no address, or there is no further thread.
 pub fn start(config: Config, listener: TcpListener) -> std::io::Result<(Handle, JoinHandle<()>)> {
     let (events, arriving) = mpsc::channel(EVENTS_MAX);
     let (commands, commanded) = mpsc::unbounded_channel();
@@ -86,12 +89,24 @@ pub fn start(config: Config, listener: TcpListener) -> std::io::Result<(Handle, 
         changed: config.changed,
         events: events.clone(),
         identity,
+        calls: tokio::runtime::Handle::current(),
     });
     let reception = Reception { events, admission: config.admission, guests: Arc::new(Guests::default()) };
+    let listener = listener.into_std()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new().name("namespace".to_owned()).spawn(move || {
+        let result = runtime.block_on(async {
+            tokio::spawn(accept_loop(TcpListener::from_std(listener)?, reception));
+            namespace.run(arriving, commanded).await;
+            Ok(())
+        });
+        // Whoever started it may have ended.
+        let _ = ended.send(result);
+    })?;
     let server = tokio::spawn(async move {
-        let accepting = tokio::spawn(accept_loop(listener, reception));
-        namespace.run(arriving, commanded).await;
-        accepting.abort();
+        let result: std::io::Result<()> = end.await.expect("the thread of a namespace panicked");
+        result.expect("a socket that listens can be moved to another runtime");
     });
     Ok((handle, server))
 }

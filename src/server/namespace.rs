@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
@@ -48,6 +49,8 @@ pub(crate) struct Namespace {
     /// Ops that nobody knows, by name; bounded by `UNKNOWN_OPS_MAX`.
     pub(crate) unknown_ops: BTreeMap<String, u64>,
     started: Instant,
+    /// When what is being handled was taken.
+    now: Millis,
     instructions: Vec<Instruction>,
 }
 
@@ -71,11 +74,13 @@ pub(crate) struct Start {
     pub(crate) changed: mpsc::UnboundedSender<String>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) identity: Identity,
+    /// Where workers are called.
+    pub(crate) calls: Handle,
 }
 
 impl Namespace {
     pub(crate) fn new(start: Start) -> Self {
-        let Start { engine, admission, reports, changed, events, identity } = start;
+        let Start { engine, admission, reports, changed, events, identity, calls } = start;
         Self {
             engine,
             workers: Workers::default(),
@@ -85,13 +90,14 @@ impl Namespace {
             topics: Topics::default(),
             metadata: Value::Map(Vec::new()),
             admission,
-            pool: Arc::new(Pool::default()),
+            pool: Arc::new(Pool::new(calls)),
             reports,
             changed,
             events,
             identity,
             unknown_ops: BTreeMap::new(),
             started: Instant::now(),
+            now: Millis(0),
             instructions: Vec::new(),
         }
     }
@@ -106,17 +112,25 @@ impl Namespace {
             tokio::select! {
                 _ = events.recv_many(&mut arrived, EVENTS_A_TURN_MAX) => {
                     for event in arrived.drain(..) {
+                        self.look_at_the_clock();
                         self.on_event(event);
                     }
                 }
-                command = commands.recv() => match command {
-                    Some(command) => self.on_command(command),
-                    None => return,
-                },
+                command = commands.recv() => {
+                    self.look_at_the_clock();
+                    match command {
+                        Some(command) => self.on_command(command),
+                        None => return,
+                    }
+                }
                 () = sleep_until(timeout.unwrap_or_else(tokio::time::Instant::now)), if timeout.is_some() => {
+                    self.look_at_the_clock();
                     self.stimulate(Stimulus::Timeout);
                 }
-                _ = tick.tick() => self.on_tick(),
+                _ = tick.tick() => {
+                    self.look_at_the_clock();
+                    self.on_tick();
+                }
             }
             self.look_if_due();
             self.flush();
@@ -166,11 +180,14 @@ impl Namespace {
         self.publish_reports();
     }
 
+    fn look_at_the_clock(&mut self) {
+        self.now = Millis(self.started.elapsed().as_millis() as u64);
+    }
+
     /// Tells the engine and remembers what it wants done.
     pub(crate) fn stimulate(&mut self, stimulus: Stimulus) {
-        let now = Millis(self.started.elapsed().as_millis() as u64);
         let mut instructions = std::mem::take(&mut self.instructions);
-        self.engine.handle_stimulus(now, stimulus, &mut instructions);
+        self.engine.handle_stimulus(self.now, stimulus, &mut instructions);
         for instruction in instructions.drain(..) {
             self.carry_out(instruction);
         }

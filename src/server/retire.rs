@@ -140,7 +140,7 @@ fn copy(
     orders: Vec<((WorkerId, WorkerAddress), Vec<SoleReplica>)>,
     retirement: Retirement,
 ) {
-    tokio::spawn(async move {
+    Arc::clone(&pool).spawn(async move {
         let fetches = orders.into_iter().map(|((worker, address), copies)| {
             let pool = Arc::clone(&pool);
             async move { (worker, fetch(&pool, &address, copies).await) }

@@ -224,7 +224,7 @@ fn status(text: &str) -> WorkerStatus {
 impl Namespace {
     /// Takes a worker in; `None` when it is refused.
     pub(crate) fn on_worker_registers(&mut self, arrival: Arrival) -> Option<WorkerId> {
-        let Arrival { registration, versions, facts, outbox, peer } = arrival;
+        let Arrival { registration, versions, facts, mut outbox, peer } = arrival;
         if let Some(old) = self.workers.by_address(&registration.address) {
             // Two processes cannot listen on one address: the old one is gone, though its comm does not know yet.
             self.on_worker_gone(old);
@@ -299,11 +299,14 @@ impl Namespace {
     }
 
     pub(crate) fn on_worker_says(&mut self, worker: WorkerId, messages: Vec<FromWorker>) {
+        let Some(entry) = self.workers.entries.get_mut(&worker) else { return };
+        entry.last_seen = Instant::now();
         for message in messages {
-            // It may have been given up in the middle of its own batch.
-            let Some(entry) = self.workers.entries.get_mut(&worker) else { return };
-            entry.last_seen = Instant::now();
+            let is_last = matches!(message, FromWorker::CloseStream);
             self.on_worker_message(worker, message);
+            if is_last {
+                return;
+            }
         }
     }
 
