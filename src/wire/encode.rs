@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::frame::{BIG_FRAME, encode_frames};
+use super::frame::{BIG_FRAME, Frames};
 use super::opaque::{PICKLED_TAIL, Pickled, write_pickled_head};
 use super::pickle::{write_after_blob, write_up_to_blob};
 use super::value::Value;
@@ -14,8 +14,7 @@ use crate::dask::{RunSpec, Serialized, TaskKey};
 #[derive(Debug, Default)]
 pub struct Encoder {
     document: Vec<u8>,
-    /// The frames after the document, each in one or more pieces.
-    frames: Vec<Vec<Bytes>>,
+    frames: Frames,
     /// What is around a blob, while it is put together.
     scratch: Vec<u8>,
 }
@@ -53,6 +52,9 @@ pub struct Batch {
 /// The head of an array whose length is filled in at the end: `array 32`.
 const OPEN_ARRAY: [u8; 5] = [0xdd, 0, 0, 0, 0];
 
+/// Room for a few messages.
+const DOCUMENT_ROOM: usize = 4 * 1024;
+
 impl Batch {
     pub fn is_empty(&self) -> bool {
         self.items == 0
@@ -61,6 +63,7 @@ impl Batch {
     /// Adds one message.
     pub fn push(&mut self, item: &impl Encode) {
         if self.is_empty() {
+            self.encoder.document.reserve(DOCUMENT_ROOM);
             self.encoder.encoded(&OPEN_ARRAY);
         }
         self.items += 1;
@@ -83,17 +86,12 @@ impl Encoder {
 
     /// The chunks to write to the socket, in order.
     pub fn finish(self) -> Vec<Bytes> {
-        encode_frames(&self.into_frames())
+        self.frames.into_chunks(self.document)
     }
 
     /// The document alone, of a value that needs no other frame.
     pub(super) fn into_document(self) -> Vec<u8> {
         self.document
-    }
-
-    /// The frames, each in one or more pieces.
-    fn into_frames(self) -> Vec<Vec<Bytes>> {
-        std::iter::once(vec![self.document.into()]).chain(self.frames).collect()
     }
 
     /// Pieces that are encoded already: what is the same in every message of a kind.
@@ -131,8 +129,15 @@ impl Encoder {
         }
     }
 
+    #[inline]
     pub fn text(&mut self, text: &str) {
-        let _ = rmp::encode::write_str(&mut self.document, text);
+        // Nearly every text is a name, whose length is known where this is inlined.
+        if text.len() < 32 {
+            self.document.push(0xa0 | text.len() as u8);
+            self.document.extend_from_slice(text.as_bytes());
+        } else {
+            let _ = rmp::encode::write_str(&mut self.document, text);
+        }
     }
 
     pub fn optional_text(&mut self, text: Option<&str>) {
@@ -206,15 +211,13 @@ impl Encoder {
     /// A value in frames of its own, read when someone asks for it.
     pub fn serialized(&mut self, serialized: &Serialized) {
         self.marker("__Serialized__");
-        self.frames.push(vec![serialized.header.clone()]);
-        self.frames.extend(serialized.frames.iter().map(|frame| vec![frame.clone()]));
+        self.append_frames(&serialized.header, &serialized.frames);
     }
 
     /// A value that the reader unpickles at once.
     pub fn pickled(&mut self, pickled: &Pickled) {
         self.marker("__Pickled__");
-        self.frames.push(vec![pickled.header.clone()]);
-        self.frames.extend(pickled.buffers.iter().map(|buffer| vec![buffer.clone()]));
+        self.append_frames(&pickled.header, &pickled.buffers);
     }
 
     /// How to run a task, which the worker unpickles at once. `dependencies` in the order in which the run spec numbers them.
@@ -234,17 +237,22 @@ impl Encoder {
 
     /// The frame of a pickle in three parts.
     fn pickled_around(&mut self, before: &[u8], run_spec: &RunSpec, after: &[u8]) {
-        let blob = run_spec.blob();
-        let length = before.len() + blob.len() + after.len();
-        let is_big = blob.len() >= BIG_FRAME;
-        let mut front = Vec::with_capacity(64 + if is_big { before.len() } else { length });
-        write_pickled_head(&mut front, length);
-        front.extend_from_slice(before);
-        if is_big {
-            self.frames.push(vec![front.into(), run_spec.shared_blob(), [after, PICKLED_TAIL].concat().into()]);
+        self.frames.begin();
+        write_pickled_head(self.frames.small(), before.len() + run_spec.blob().len() + after.len());
+        self.frames.small().extend_from_slice(before);
+        if run_spec.blob().len() < BIG_FRAME {
+            self.frames.small().extend_from_slice(run_spec.blob());
         } else {
-            [blob, after, PICKLED_TAIL].iter().for_each(|part| front.extend_from_slice(part));
-            self.frames.push(vec![front.into()]);
+            self.frames.append(&run_spec.shared_blob());
+        }
+        self.frames.small().extend_from_slice(after);
+        self.frames.small().extend_from_slice(PICKLED_TAIL);
+    }
+
+    fn append_frames(&mut self, header: &Bytes, frames: &[Bytes]) {
+        for frame in std::iter::once(header).chain(frames) {
+            self.frames.begin();
+            self.frames.append(frame);
         }
     }
 

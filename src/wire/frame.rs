@@ -205,32 +205,80 @@ fn peek_word(buffer: &[u8]) -> Option<u64> {
     buffer.first_chunk::<WORD>().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
-/// Puts a message's frames into the chunks to be written, in order.
+/// The frames after the document of a message that is being written.
 ///
-/// Small frames are copied together, big ones passed on as they are and left out of `N`, so that a Python reader gives
-/// each a buffer of its own.
-pub fn encode_frames(frames: &[Vec<Bytes>]) -> Vec<Bytes> {
-    let lengths: Vec<usize> = frames.iter().map(|parts| parts.iter().map(Bytes::len).sum()).collect();
-    let leading = lengths.iter().take_while(|length| **length < BIG_FRAME).count().max(1);
-    let first_read = (1 + frames.len()) * WORD + lengths.iter().take(leading).sum::<usize>();
+/// Small pieces are copied one after the other into one buffer, big ones passed on as they are.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    /// Where each frame begins, in bytes after the document.
+    starts: Vec<usize>,
+    /// All pieces but the big ones.
+    copied: Vec<u8>,
+    /// Each with the place in `copied` before which it comes.
+    big: Vec<(usize, Bytes)>,
+    big_length: usize,
+}
 
-    let mut chunks = Vec::new();
-    let mut open = BytesMut::with_capacity((2 + frames.len()) * WORD);
-    for word in [first_read, frames.len()].into_iter().chain(lengths) {
-        open.extend_from_slice(&(word as u64).to_le_bytes());
+/// Room for the frames of a few tasks.
+const FRAMES_ROOM: usize = 8 * 1024;
+
+impl Frames {
+    pub(super) fn len(&self) -> usize {
+        self.starts.len()
     }
-    for part in frames.iter().flatten() {
-        if part.len() < BIG_FRAME {
-            open.extend_from_slice(part);
+
+    /// Begins the next frame; its pieces follow.
+    pub(super) fn begin(&mut self) {
+        if self.starts.is_empty() {
+            self.copied.reserve(FRAMES_ROOM);
+        }
+        self.starts.push(self.length());
+    }
+
+    /// Where small pieces are appended.
+    pub(super) fn small(&mut self) -> &mut Vec<u8> {
+        &mut self.copied
+    }
+
+    /// Appends a piece, without a copy if it is big.
+    pub(super) fn append(&mut self, piece: &Bytes) {
+        if piece.len() < BIG_FRAME {
+            self.copied.extend_from_slice(piece);
         } else {
-            if !open.is_empty() {
-                chunks.push(open.split().freeze());
-            }
-            chunks.push(part.clone());
+            self.big.push((self.copied.len(), piece.clone()));
+            self.big_length += piece.len();
         }
     }
-    if !open.is_empty() {
-        chunks.push(open.freeze());
+
+    /// The chunks of the whole message, in order.
+    ///
+    /// Big frames are left out of `N`, so that a Python reader gives each a buffer of its own.
+    pub(super) fn into_chunks(self, document: Vec<u8>) -> Vec<Bytes> {
+        let ends = self.starts.iter().skip(1).copied().chain([self.length()]);
+        let lengths = self.starts.iter().zip(ends).map(|(start, end)| end - start);
+        let is_document_big = document.len() >= BIG_FRAME;
+        let leading: usize = lengths.clone().take_while(|length| *length < BIG_FRAME && !is_document_big).sum();
+        let count = 1 + self.len();
+        let first_read = (1 + count) * WORD + document.len() + leading;
+        let mut prelude = Vec::with_capacity((2 + count) * WORD);
+        for word in [first_read, count, document.len()].into_iter().chain(lengths) {
+            prelude.extend_from_slice(&(word as u64).to_le_bytes());
+        }
+
+        let mut chunks = vec![prelude.into(), document.into()];
+        let mut copied = Bytes::from(self.copied);
+        let mut taken = 0;
+        for (place, piece) in self.big {
+            chunks.push(copied.split_to(place - taken));
+            taken = place;
+            chunks.push(piece);
+        }
+        chunks.push(copied);
+        chunks.retain(|chunk| !chunk.is_empty());
+        chunks
     }
-    chunks
+
+    fn length(&self) -> usize {
+        self.copied.len() + self.big_length
+    }
 }
