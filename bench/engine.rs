@@ -139,16 +139,22 @@ fn main() {
     edges.iter().flatten().for_each(|read| is_read[*read] = true);
     let keys = keys(tasks);
     let wanted: Vec<TaskKey> = (0..tasks).filter(|index| !is_read[*index]).map(|index| keys[index].clone()).collect();
-    let task = |(index, reads): (usize, &Vec<usize>)| GraphTask {
-        key: keys[index].clone(),
-        dependencies: reads.iter().map(|read| keys[*read].clone()).collect(),
+    let mut places = Vec::new();
+    let mut task = |(index, reads): (usize, &Vec<usize>)| GraphTask {
+        key: index as u32,
+        dependencies: {
+            let start = places.len() as u32;
+            places.extend(reads.iter().map(|read| *read as u32));
+            start..places.len() as u32
+        },
         order: index as i64,
         data_producer: false,
         actor: false,
         annotations: None,
         run_spec: RunSpec::new(Bytes::from_static(b"run spec")),
     };
-    let graph = Graph { tasks: edges.iter().enumerate().map(task).collect(), ..Graph::default() };
+    let tasks_of_graph = edges.iter().enumerate().map(&mut task).collect();
+    let graph = Graph { keys, tasks: tasks_of_graph, edges: places, ..Graph::default() };
     let mut driver = Driver::new(workers as u32, nthreads as u32);
     let before = resident_bytes();
     let mut since = cpu_nanoseconds();

@@ -1,5 +1,6 @@
 //! Takes a graph in.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -42,37 +43,41 @@ impl Engine {
     ///
     /// Nothing is limbo: a task that depends on a key nobody knows is refused, which fails it; so is every new task of a
     /// graph with a cycle or too many tasks. A task that was refused can be brought again by a later graph.
-    pub(super) fn take_in_graph(&mut self, graph: Graph, intake: &Intake<'_>) -> Vec<TakenIn> {
-        let annotations: Vec<Arc<Annotations>> = graph.annotations.into_iter().map(Arc::new).collect();
-        let mut taken_in = Vec::with_capacity(graph.tasks.len());
-        let mut fresh = Vec::with_capacity(graph.tasks.len());
+    pub(super) fn take_in_graph(&mut self, mut graph: Graph, intake: &Intake<'_>) -> Vec<TakenIn> {
+        let tasks = std::mem::take(&mut graph.tasks);
+        let annotations: Vec<Arc<Annotations>> = std::mem::take(&mut graph.annotations).into_iter().map(Arc::new).collect();
+        let mut taken_in = Vec::with_capacity(tasks.len());
+        let mut fresh = Vec::with_capacity(tasks.len());
         let mut without_room = false;
+        // By the place of their keys.
+        let mut ids: Vec<Option<TaskId>> = vec![None; graph.keys.len()];
         let mut known_conditions: FxHashMap<_, Conditions> = FxHashMap::default();
-        self.tasks.reserve(graph.tasks.len());
-        for graph_task in graph.tasks {
+        self.tasks.reserve(tasks.len());
+        for graph_task in tasks {
             let own = graph_task.annotations.and_then(|index| annotations.get(index as usize));
-            let Some((id, is_new)) = self.record(&graph_task, intake.owner) else {
+            let Some((id, is_new)) = self.record(&graph, &graph_task, intake.owner) else {
                 without_room = true;
                 continue;
             };
+            ids[graph_task.key as usize] = Some(id);
             taken_in.push(TakenIn { id, annotations: own.cloned() });
             if is_new {
-                self.describe_task(id, &graph_task, intake);
                 // Most tasks of a graph are under the same.
                 let kind = (graph_task.annotations, graph_task.actor, self.tasks[id].is_suspect());
                 let conditions = *known_conditions
                     .entry(kind)
                     .or_insert_with(|| self.conditions(intake.requirements, own.map(|own| &**own), kind.1, kind.2));
+                fresh.push((id, graph_task.dependencies.clone()));
+                self.describe_task(id, graph_task, intake);
                 self.requirements.retain(conditions.requirement);
                 self.set_conditions(id, conditions);
-                fresh.push((id, graph_task.dependencies));
             }
         }
         for conditions in known_conditions.values() {
             self.requirements.release(conditions.requirement);
         }
-        let ids: Vec<TaskId> = fresh.iter().map(|(id, _)| *id).collect();
-        let (mut refused, may_have_cycle) = self.connect(fresh);
+        let (mut refused, may_have_cycle) = self.connect(&fresh, &graph, &ids);
+        let ids: Vec<TaskId> = fresh.into_iter().map(|(id, _)| id).collect();
         if without_room {
             let message = self.why_no_room();
             refused = ids.iter().map(|id| (*id, message.clone())).collect();
@@ -98,13 +103,14 @@ impl Engine {
     /// The record of a key, and whether it still has to be told how to run. None when there is no room for more.
     ///
     /// A task that was refused has no way to run: it is as good as new.
-    fn record(&mut self, graph_task: &GraphTask, owner: Owner) -> Option<(TaskId, bool)> {
-        let Some(id) = self.tasks.id(&graph_task.key) else {
-            return self.has_room().then(|| (self.insert_record(&graph_task.key, owner), true));
+    fn record(&mut self, graph: &Graph, graph_task: &GraphTask, owner: Owner) -> Option<(TaskId, bool)> {
+        let key = graph.key(graph_task);
+        let Some(id) = self.tasks.id(key) else {
+            return self.has_room().then(|| (self.insert_record(key, owner), true));
         };
         let task = &self.tasks[id];
         let is_known = task.run_spec.is_some() || task.replicas().is_some();
-        if is_known && self.is_outdated(id, graph_task, owner) {
+        if is_known && self.is_outdated(id, graph, graph_task, owner) {
             self.make_blank(id);
             return Some((id, true));
         }
@@ -115,12 +121,13 @@ impl Engine {
     }
 
     /// Whether a collection that brought a task does it differently now, while nothing came of the task yet.
-    fn is_outdated(&self, id: TaskId, graph_task: &GraphTask, owner: Owner) -> bool {
+    fn is_outdated(&self, id: TaskId, graph: &Graph, graph_task: &GraphTask, owner: Owner) -> bool {
         let task = &self.tasks[id];
         let is_its_own = matches!(owner, Owner::Collection(_)) && task.origin == owner && task.member_of.len() <= 1;
         // A run spec numbers its dependencies: it may be the same with others.
         let needs = || task.dependencies.iter().map(|dependency| &self.tasks[*dependency].key);
-        let is_different = || task.run_spec.as_ref() != Some(&graph_task.run_spec) || needs().ne(&graph_task.dependencies);
+        let needs_now = || graph.dependencies(&graph_task.dependencies).iter().map(|place| &graph.keys[*place as usize]);
+        let is_different = || task.run_spec.as_ref() != Some(&graph_task.run_spec) || needs().ne(needs_now());
         is_its_own && task.run().is_none() && task.replicas().is_none() && is_different()
     }
 
@@ -163,9 +170,9 @@ impl Engine {
         self.tasks.insert(Task::new(key.clone(), owner, requirement, prefix))
     }
 
-    fn describe_task(&mut self, id: TaskId, graph_task: &GraphTask, intake: &Intake<'_>) {
+    fn describe_task(&mut self, id: TaskId, graph_task: GraphTask, intake: &Intake<'_>) {
         let task = &mut self.tasks[id];
-        task.run_spec = Some(graph_task.run_spec.clone());
+        task.run_spec = Some(graph_task.run_spec);
         task.origin = intake.owner;
         task.data_producer = graph_task.data_producer;
         task.actor = graph_task.actor;
@@ -201,21 +208,27 @@ impl Engine {
 
     /// Draws the edges of new tasks. Returns the tasks that depend on a key that nobody knows, and whether one depends on
     /// itself or on a later one: otherwise there is no cycle.
-    fn connect(&mut self, fresh: Vec<(TaskId, Vec<TaskKey>)>) -> (Vec<(TaskId, String)>, bool) {
+    fn connect(
+        &mut self,
+        fresh: &[(TaskId, Range<u32>)],
+        graph: &Graph,
+        ids: &[Option<TaskId>],
+    ) -> (Vec<(TaskId, String)>, bool) {
         let mut refused = Vec::new();
         let mut later: TaskSet = fresh.iter().map(|(id, _)| *id).collect();
         let mut leads_forward = false;
         for (id, dependencies) in fresh {
-            for key in dependencies {
-                let Some(dependency) = self.tasks.id(&key) else {
-                    let message = format!("`{}` needs `{key}`, which is neither in its graph nor known", self.tasks[id].key);
-                    refused.push((id, message));
+            for place in graph.dependencies(dependencies) {
+                let key = &graph.keys[*place as usize];
+                let Some(dependency) = ids[*place as usize].or_else(|| self.tasks.id(key)) else {
+                    let message = format!("`{}` needs `{key}`, which is neither in its graph nor known", self.tasks[*id].key);
+                    refused.push((*id, message));
                     break;
                 };
                 leads_forward |= later.contains(dependency);
-                self.add_edge(id, dependency);
+                self.add_edge(*id, dependency);
             }
-            later.remove(id);
+            later.remove(*id);
         }
         (refused, leads_forward)
     }

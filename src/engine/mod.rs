@@ -155,6 +155,8 @@ pub struct Engine {
     /// Bytes per second between workers, averaged over what they report.
     bandwidth: f64,
     runs: u64,
+    /// Nothing was worth stealing when this was looked into last, and no worker has run dry since.
+    is_balanced: bool,
     /// When to look for work to steal again.
     balance_at: Option<Millis>,
     /// All and only results with more than one holder, but for data that was scattered.
@@ -201,6 +203,7 @@ impl Engine {
             lowest_user_priority: f64::INFINITY,
             places: BTreeMap::new(),
             runs: 0,
+            is_balanced: true,
             balance_at: None,
             replicated: TaskSet::default(),
             reduce_at: None,

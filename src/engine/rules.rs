@@ -141,6 +141,7 @@ impl Engine {
     /// Removes the record of a task; its dependencies may follow.
     fn forget(&mut self, id: TaskId) {
         let task = self.tasks.remove(id);
+        self.story.push_forgotten(id, &task.key);
         self.requirements.release(task.requirement);
         for dependency in task.dependencies {
             self.remove_dependent(dependency, id);

@@ -24,10 +24,14 @@ impl Engine {
     /// Asks for work on behalf of workers that have none.
     pub(super) fn balance(&mut self) {
         let is_due = self.balance_at.is_some_and(|at| at <= self.now);
+        if self.is_balanced && !is_due {
+            return;
+        }
         // The index starts with those that have nothing to do.
         let dry = self.open.iter().map(|rank| rank.worker).take_while(|id| self.workers[id].in_flight() == 0);
         let thieves: SmallVec<[WorkerId; THIEVES_MAX]> =
             if self.backlogged.is_empty() { SmallVec::new() } else { dry.take(THIEVES_MAX).collect() };
+        self.is_balanced = true;
         if thieves.is_empty() {
             self.balance_at = None;
             return;
@@ -51,6 +55,7 @@ impl Engine {
             let Some((victim, task)) = self.worth_stealing(thief, victims) else { return };
             let Some(run_id) = self.tasks[task].run().map(|run| run.run_id) else { return };
             self.request_steal(victim, self.tasks[task].key.clone(), run_id, Some(thief));
+            self.is_balanced = false;
         }
     }
 

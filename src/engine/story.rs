@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::dask::TaskKey;
+use crate::engine::task_table::TaskId;
 use crate::engine::{Millis, WorkerId};
 
 /// How many transitions are remembered.
@@ -12,7 +13,6 @@ pub const STORY_ENTRIES_MAX: usize = 10_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoryEntry {
     pub at: Millis,
-    pub key: TaskKey,
     pub from: &'static str,
     pub to: &'static str,
     /// The stimulus that was being handled.
@@ -23,18 +23,46 @@ pub struct StoryEntry {
 
 /// The last transitions, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Story(VecDeque<StoryEntry>);
+pub(super) struct Story(VecDeque<(TaskId, Event)>);
+
+/// What happened to a task.
+#[derive(Debug)]
+enum Event {
+    Moved(StoryEntry),
+    /// From here on the id may be another task's. The key is a copy: it would hold the whole document that it came in.
+    Forgotten(Box<[u8]>),
+}
 
 impl Story {
-    pub(super) fn push(&mut self, entry: StoryEntry) {
+    pub(super) fn push(&mut self, id: TaskId, entry: StoryEntry) {
+        self.add(id, Event::Moved(entry));
+    }
+
+    pub(super) fn push_forgotten(&mut self, id: TaskId, key: &TaskKey) {
+        self.add(id, Event::Forgotten(key.as_msgpack().into()));
+    }
+
+    fn add(&mut self, id: TaskId, event: Event) {
         if self.0.len() == STORY_ENTRIES_MAX {
             self.0.pop_front();
         }
-        self.0.push_back(entry);
+        self.0.push_back((id, event));
     }
 
-    pub(super) fn of(&self, key: &TaskKey) -> Vec<StoryEntry> {
-        self.0.iter().filter(|entry| &entry.key == key).cloned().collect()
+    /// What happened to a key, which is now that of the task `id`, if it is known.
+    pub(super) fn of(&self, key: &TaskKey, mut id: Option<TaskId>) -> Vec<StoryEntry> {
+        let mut entries = Vec::new();
+        for (of, event) in self.0.iter().rev() {
+            match event {
+                Event::Moved(entry) if Some(*of) == id => entries.push(entry.clone()),
+                Event::Moved(_) => {}
+                Event::Forgotten(forgotten) if **forgotten == *key.as_msgpack() => id = Some(*of),
+                Event::Forgotten(_) if Some(*of) == id => id = None,
+                Event::Forgotten(_) => {}
+            }
+        }
+        entries.reverse();
+        entries
     }
 }
 
@@ -51,19 +79,30 @@ pub struct Stats {
 mod tests {
     use super::*;
 
+    fn entry(at: u64) -> StoryEntry {
+        StoryEntry { at: Millis(at), from: "released", to: "waiting", because: "update-graph", worker: None }
+    }
+
     #[test]
     fn the_oldest_transitions_are_forgotten_first() {
-        let mut story = Story::default();
-        let entry = |at: usize| StoryEntry {
-            at: Millis(at as u64),
-            key: TaskKey::from_text("a"),
-            from: "released",
-            to: "waiting",
-            because: "update-graph",
-            worker: None,
-        };
-        (0..STORY_ENTRIES_MAX + 5).for_each(|at| story.push(entry(at)));
-        let entries = story.of(&TaskKey::from_text("a"));
+        let (mut story, id) = (Story::default(), TaskId::from_bits(7));
+        (0..STORY_ENTRIES_MAX as u64 + 5).for_each(|at| story.push(id, entry(at)));
+        let entries = story.of(&TaskKey::from_text("a"), Some(id));
         assert_eq!((entries.len(), entries[0].at), (STORY_ENTRIES_MAX, Millis(5)));
+    }
+
+    #[test]
+    fn a_key_has_its_story_whatever_ids_it_had() {
+        let mut story = Story::default();
+        let (one, other) = (TaskId::from_bits(1), TaskId::from_bits(2));
+        let (a, b) = (TaskKey::from_text("a"), TaskKey::from_text("b"));
+        story.push(one, entry(1));
+        story.push_forgotten(one, &a);
+        story.push(one, entry(2));
+        story.push(other, entry(3));
+        story.push_forgotten(one, &b);
+        let times = |key, id| story.of(key, id).iter().map(|entry| entry.at.0).collect::<Vec<_>>();
+        assert_eq!(times(&a, Some(other)), [1, 3]);
+        assert_eq!(times(&b, None), [2]);
     }
 }

@@ -72,17 +72,11 @@ impl Engine {
         self.enter(id);
         self.tell_neighbours(id, from_name, to_name);
         self.unsettled.push_back(id);
-        let worker = self.tasks[id].run().map(|run| run.worker).or_else(|| self.tasks[id].holders().first().copied());
-        let key = self.tasks[id].key.clone();
+        let task = &self.tasks[id];
+        let worker = task.run().map(|run| run.worker).or_else(|| task.holders().first().copied());
         self.stats.transitions += 1;
-        self.story.push(StoryEntry {
-            at: self.now,
-            key,
-            from: from_name.as_str(),
-            to: to_name.as_str(),
-            because: self.handling,
-            worker,
-        });
+        let (from, to) = (from_name.as_str(), to_name.as_str());
+        self.story.push(id, StoryEntry { at: self.now, from, to, because: self.handling, worker });
     }
 
     /// Takes a task out of the indexes of its state.
@@ -299,6 +293,8 @@ impl Engine {
                 before.rank.map(|rank| self.open.remove(&rank));
                 now.rank.map(|rank| self.open.insert(rank));
             }
+            let nthreads = worker.profile.nthreads;
+            self.is_balanced &= now.free_threads < nthreads || before.free_threads == nthreads;
             self.free_threads = self.free_threads - before.free_threads + now.free_threads;
             match (before.has_backlog, now.has_backlog) {
                 (false, true) => _ = self.backlogged.insert(id),

@@ -229,7 +229,7 @@ impl Engine {
 
     /// What happened to a task, oldest first, as far as it is remembered.
     pub fn story(&self, key: &TaskKey) -> Vec<StoryEntry> {
-        self.story.of(key)
+        self.story.of(key, self.tasks.id(key))
     }
 
     pub fn stats(&self) -> &Stats {

@@ -104,10 +104,9 @@ impl BuildDocument {
         }
         let keys = sections.keys()?;
         let annotations = annotations(&sections.value("annotation_table")?)?;
-        let tasks = sections.tasks(&keys, annotations.len())?;
-        let names = sections.names(&keys)?;
         let outputs = sections.outputs(&keys)?;
-        Ok(Built::Document(Box::new(Self { graph: Graph { tasks, annotations, names }, outputs })))
+        let graph = sections.graph(keys, annotations)?;
+        Ok(Built::Document(Box::new(Self { graph, outputs })))
     }
 }
 
@@ -167,34 +166,35 @@ impl<'d> Sections<'d> {
         if rest.is_empty() { Ok(numbers) } else { Err(BuildDocumentError::Wrong { field }) }
     }
 
-    fn tasks(&self, keys: &[TaskKey], annotations: usize) -> Result<Vec<GraphTask>> {
+    fn graph(&self, keys: Vec<TaskKey>, annotations: Vec<Annotations>) -> Result<Graph> {
         let wrong = || BuildDocumentError::Wrong { field: "tasks" };
         let count = self.value("tasks")?.as_integer().and_then(|count| usize::try_from(count).ok()).ok_or_else(wrong)?;
         if count > TASKS_A_GRAPH_MAX {
             return Err(BuildDocumentError::TooManyTasks);
         }
+        let edges: Vec<u32> = self.numbers("dependencies")?.collect();
+        if count > keys.len() || edges.iter().any(|place| *place as usize >= keys.len()) {
+            return Err(wrong());
+        }
         let pieces = Arc::new(self.run_spec_pieces()?);
         let mut forms = self.numbers("forms")?;
         let (mut starts, mut lengths) = (self.numbers("starts")?, self.numbers("lengths")?);
         let mut dependency_counts = self.numbers("dependency_counts")?;
-        if self.numbers("dependency_counts")?.map(|count| count as usize).sum::<usize>() != self.numbers("dependencies")?.count()
-        {
-            return Err(BuildDocumentError::Wrong { field: "dependency_counts" });
-        }
         let mut annotation_places = self.numbers("annotations")?;
         let mut order = self.column("order")?.iter().map(|number| i64::from_le_bytes(*number));
         let mut flags = self.binary("flags")?.iter();
-        let mut dependencies = self.numbers("dependencies")?.map(|place| keys.get(place as usize).cloned());
-        let task = |key: &TaskKey| -> Option<GraphTask> {
+        let mut start = 0_u32;
+        let task = |key: u32| -> Option<GraphTask> {
             let flags = flags.next()?;
-            let needed = dependencies.by_ref().take(dependency_counts.next()? as usize);
+            let end = start.checked_add(dependency_counts.next()?).filter(|end| *end as usize <= edges.len())?;
+            let dependencies = std::mem::replace(&mut start, end)..end;
             let annotations = match annotation_places.next()? {
                 0 => None,
-                place => Some(place - 1).filter(|place| (*place as usize) < annotations).map(Some)?,
+                place => Some(place - 1).filter(|place| (*place as usize) < annotations.len()).map(Some)?,
             };
             Some(GraphTask {
-                key: key.clone(),
-                dependencies: needed.collect::<Option<_>>()?,
+                key,
+                dependencies,
                 order: order.next()?,
                 data_producer: flags & DATA_PRODUCER != 0,
                 actor: flags & ACTOR != 0,
@@ -202,7 +202,12 @@ impl<'d> Sections<'d> {
                 run_spec: RunSpec::of(&pieces, forms.next()?, starts.next()?, lengths.next()?)?,
             })
         };
-        keys.get(..count).and_then(|keys| keys.iter().map(task).collect()).ok_or_else(wrong)
+        let tasks = (0..count as u32).map(task).collect::<Option<Vec<_>>>().ok_or_else(wrong)?;
+        if start as usize != edges.len() {
+            return Err(BuildDocumentError::Wrong { field: "dependency_counts" });
+        }
+        let names = self.names(&keys)?;
+        Ok(Graph { keys, tasks, edges, annotations, names })
     }
 
     /// A column of numbers of 32 bits.

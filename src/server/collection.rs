@@ -147,7 +147,7 @@ impl Collection {
             return engine::Past { retries_used, worker_lost, failures: Vec::new() };
         }
         let by_name: BTreeMap<&str, u32> = failures.iter().map(|(key, failures)| (key.as_str(), *failures)).collect();
-        let keys = document.graph.tasks.iter().map(|task| &task.key);
+        let keys = document.graph.tasks.iter().map(|task| document.graph.key(task));
         let failures = keys.filter_map(|key| {
             let shown = document.graph.names.get(key).map_or_else(|| key.to_string(), |name| name.to_string());
             by_name.get(shown.as_str()).map(|failures| (key.clone(), *failures))

@@ -1,6 +1,7 @@
 //! What random numbers stand for: graphs, requirements, choices.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bytes::Bytes;
 use mainstay::dask::{RunSpec, TaskKey};
@@ -43,13 +44,14 @@ pub(crate) fn graph(draw: &mut Draw) -> (Graph, Vec<TaskKey>) {
         let bound = if odd { KEYS } else { index };
         let mut dependencies: Vec<TaskKey> = (0..draw.below(4)).map(|_| key(draw.below(bound))).collect();
         // Odd graphs name keys that nobody knows, and have cycles; the others are closed.
-        dependencies.retain(|dependency| odd || graph.tasks.iter().any(|task: &GraphTask| task.key == *dependency));
+        dependencies.retain(|dependency| odd || graph.tasks.iter().any(|task: &GraphTask| graph.key(task) == dependency));
         let annotations = draw.one_in(5).then(|| {
             graph.annotations.push(annotations(draw));
             graph.annotations.len() as u32 - 1
         });
+        let (key, dependencies) = places(&mut graph, &key(index), &dependencies);
         graph.tasks.push(GraphTask {
-            key: key(index),
+            key,
             dependencies,
             order: i64::from(index),
             data_producer: draw.one_in(4),
@@ -58,8 +60,22 @@ pub(crate) fn graph(draw: &mut Draw) -> (Graph, Vec<TaskKey>) {
             run_spec: RunSpec::new(Bytes::from_static(b"run")),
         });
     }
-    let wanted = graph.tasks.iter().filter(|_| draw.one_in(3)).map(|task| task.key.clone()).collect();
+    let wanted = graph.tasks.iter().filter(|_| draw.one_in(3)).map(|task| graph.key(task).clone()).collect();
     (graph, wanted)
+}
+
+/// Where a graph has a key and its dependencies, which are added to it where it lacks them.
+pub(crate) fn places(graph: &mut Graph, key: &TaskKey, dependencies: &[TaskKey]) -> (u32, Range<u32>) {
+    let place = |keys: &mut Vec<TaskKey>, key: &TaskKey| {
+        let place = keys.iter().position(|other| other == key).unwrap_or_else(|| {
+            keys.push(key.clone());
+            keys.len() - 1
+        });
+        place as u32
+    };
+    let start = graph.edges.len() as u32;
+    graph.edges.extend(dependencies.iter().map(|dependency| place(&mut graph.keys, dependency)));
+    (place(&mut graph.keys, key), start..graph.edges.len() as u32)
 }
 
 pub(crate) fn requirements(draw: &mut Draw) -> Requirements {

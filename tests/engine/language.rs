@@ -33,6 +33,7 @@ use mainstay::engine::{
     Override, Overrides, Past, Requirements, Resources, RunId, Stimulus, WorkerId, WorkerProfile, WorkerSelector, WorkerStatus,
 };
 
+use crate::draw::places;
 use crate::show::{Names, show_instruction, show_states, show_story, show_summary, show_workers};
 
 /// An engine that is told what to do in words.
@@ -343,9 +344,11 @@ fn asked_for(text: &str) -> Asked<'_> {
         if let Some((_, given)) = own.iter().find(|(word, _)| *word == "name") {
             graph.names.insert(key(name), (*given).into());
         }
+        let dependencies: Vec<TaskKey> = dependencies.split_whitespace().map(key).collect();
+        let (key, dependencies) = places(&mut graph, &key(name.split('@').next().unwrap_or(name)), &dependencies);
         graph.tasks.push(GraphTask {
-            key: key(name.split('@').next().unwrap_or(name)),
-            dependencies: dependencies.split_whitespace().map(key).collect(),
+            key,
+            dependencies,
             order: order as i64,
             data_producer: is("producer"),
             actor: is("actor"),

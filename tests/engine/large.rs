@@ -18,16 +18,22 @@ fn key(index: usize) -> TaskKey {
 
 /// Tasks in order, each with the dependencies that `of` names.
 fn graph(of: impl Fn(usize) -> Vec<usize>) -> Graph {
-    let task = |index: usize| GraphTask {
-        key: key(index),
-        dependencies: of(index).into_iter().map(key).collect(),
+    let mut edges = Vec::new();
+    let mut task = |index: usize| GraphTask {
+        key: index as u32,
+        dependencies: {
+            let start = edges.len() as u32;
+            edges.extend(of(index).into_iter().map(|dependency| dependency as u32));
+            start..edges.len() as u32
+        },
         order: index as i64,
         data_producer: false,
         actor: false,
         annotations: None,
         run_spec: RunSpec::new(Bytes::new()),
     };
-    Graph { tasks: (0..SIZE).map(task).collect(), ..Graph::default() }
+    let tasks = (0..SIZE).map(&mut task).collect();
+    Graph { keys: (0..SIZE).map(key).collect(), tasks, edges, ..Graph::default() }
 }
 
 /// An engine with one worker that ends each run at once.
