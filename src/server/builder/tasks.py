@@ -1,9 +1,11 @@
 """Graphs of tasks that a manifest spells out."""
 
 import graphlib
+import hashlib
 import pkgutil
 
 import dask
+import msgpack
 from dask._task_spec import Alias, Task, parse_input
 from dask.base import tokenize, unpack_collections
 
@@ -20,7 +22,10 @@ def graph_of_tasks(tasks, label, names, inputs):
         if task["key"] in by_key:
             raise Refused("DuplicateKey", f"two tasks have the key `{task['key']}`")
         by_key[task["key"]] = task
-    needs = {key: references([task.get("args"), task.get("kwargs")], "task") for key, task in by_key.items()}
+    needs, used = {}, set()
+    for key, task in by_key.items():
+        needs[key] = set()
+        find_references([task.get("args"), task.get("kwargs")], {"task": needs[key], "input": used})
     for key, needed in needs.items():
         for name in needed - set(by_key):
             raise Refused("UnknownReference", f"the task `{key}` needs `{name}`, which is no task")
@@ -28,7 +33,6 @@ def graph_of_tasks(tasks, label, names, inputs):
         ordered = list(graphlib.TopologicalSorter(needs).static_order())
     except graphlib.CycleError as error:
         raise Refused("Cycle", "the tasks need each other: " + " -> ".join(reversed(error.args[1]))) from None
-    used = set().union(*(references([t.get("args"), t.get("kwargs")], "input") for t in tasks)) if tasks else set()
     for name in used ^ set(inputs):
         raise Refused(
             "UnknownReference", f"`{name}` is no input" if name in used else f"no task uses the input `{name}`"
@@ -39,7 +43,7 @@ def graph_of_tasks(tasks, label, names, inputs):
         task = by_key[name]
         args, kwargs = link([task.get("args") or [], task.get("kwargs") or {}], keys, gathered)
         # A task keeps its key, and its result, until what it does or what it needs is written differently.
-        key = keys[name] = f"{name}-{tokenize(label, name, task['call'], args, kwargs)}"
+        key = keys[name] = f"{name}-{token([label, name, task['call'], args, kwargs])}"
         function = Task(None, pkgutil.resolve_name, task["call"])
         graph.raw[key] = call(key, function, *map(parse_input, args), **{k: parse_input(v) for k, v in kwargs.items()})
         graph.names[key] = name
@@ -61,15 +65,25 @@ def graph_of_tasks(tasks, label, names, inputs):
     return graph
 
 
-def references(value, kind):
-    """The names that `{kind: name}` refers to anywhere in a value."""
+def find_references(value, found):
+    """Collects by kind the names that `{kind: name}` refers to anywhere in a value."""
     if isinstance(value, dict):
-        if set(value) == {kind}:
-            return {value[kind]}
-        value = list(value.values())
-    if isinstance(value, list):
-        return set().union(*(references(item, kind) for item in value)) if value else set()
-    return set()
+        if len(value) == 1:
+            [(kind, name)] = value.items()
+            if kind in found:
+                found[kind].add(name)
+                return
+        value = value.values()
+    elif not isinstance(value, list):
+        return
+    for item in value:
+        find_references(item, found)
+
+
+def token(value):
+    """A text that is another for another value: plain data with references in it, for which `tokenize` is slow."""
+    packed = msgpack.packb(value, default=lambda alias: msgpack.ExtType(0, alias.target.encode()))
+    return hashlib.md5(packed, usedforsecurity=False).hexdigest()
 
 
 def link(value, tasks, inputs):
