@@ -93,8 +93,8 @@ impl Look<'_> {
                 return Ok(Some(shown.no_later_than(look_again)));
             }
         };
-        self.take(collection, is_confidential).await?;
         let Some(server) = self.context.servers.find(&identity.namespace) else {
+            self.take(collection, is_confidential).await?;
             return self.await_server(collection, is_confidential).await.map(Some);
         };
         self.remembered.without_server_since = None;
@@ -102,7 +102,18 @@ impl Look<'_> {
         let status = self.remembered.written.newest(collection);
         let past = self.remembered.past.get_or_insert_with(|| past(status, identity.generation));
         let request = plan(&identity.uid, identity.generation, collection_asked_for, past.clone());
-        let Some(report) = apply::apply(&server, request, &mut self.remembered.applied) else {
+        let is_new = self.remembered.applied.is_none();
+        // Before anything is written of it: each write takes as long as many tasks.
+        let report = apply::apply(&server, request, &mut self.remembered.applied);
+        if let Err(error) = self.take(collection, is_confidential).await {
+            if is_new {
+                // Nothing holds the object, and it may be gone. If it is not, the next look hands it over again.
+                server.remove(&identity.uid);
+                self.remembered.applied = None;
+            }
+            return Err(error);
+        }
+        let Some(report) = report else {
             return Ok(Some(look_again.min(ANSWER)));
         };
         let answer = Answer { report: &report, requirements: &requirements };

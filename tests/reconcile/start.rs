@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::world::{World, good_spec};
 
 #[tokio::test(start_paused = true)]
-async fn new_collection_is_said_to_be_worked_on_then_held_then_handed_over() {
+async fn new_collection_is_handed_over_then_said_to_be_worked_on_then_held() {
     let mut world = World::new();
     let requests = world.reconcile().await.settled();
     assert_eq!(requests, ["status Pending@null Ready=Unknown/Accepted", r#"finalizers ["mainstay.dev/release"] at version 2"#]);
@@ -79,12 +79,12 @@ async fn finalizers_of_others_stay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn conflict_is_looked_at_again_and_hands_over_nothing() {
+async fn conflict_is_looked_at_again_and_what_was_handed_over_is_taken_back() {
     let mut world = World::new();
     world.api.refuse("finalizers", 409);
     let outcome = world.reconcile().await;
     assert_eq!(outcome.result.unwrap_err().reason(), "ChangeFinalizers");
-    assert_eq!(world.stand_in.taken(), [""; 0]);
+    assert_eq!(world.stand_in.taken(), ["apply uid-1 1", "remove uid-1"]);
 }
 
 #[tokio::test(start_paused = true)]
