@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -82,40 +82,28 @@ impl BuildFailure {
     }
 }
 
-/// Which entry of `builder/serve.py` is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operation {
-    /// A collection's source.
-    Build,
-    /// A Client's `update-graph`.
-    Lower,
+/// Has a collection's source built.
+pub(crate) async fn build(pool: &Pool, address: &WorkerAddress, request: Vec<u8>) -> Result<BuildDocument, BuildFailure> {
+    pause_if_lost(ask(pool, address, "build", request).await).await
 }
 
-/// Has one graph built; `request` is of the same operation.
-pub(crate) async fn run(
-    pool: &Pool,
-    address: &WorkerAddress,
-    operation: Operation,
-    request: Vec<u8>,
-) -> Result<BuildDocument, BuildFailure> {
-    let result = ask(pool, address, operation, request).await;
+/// Has a Client's graph lowered.
+pub(crate) async fn lower(pool: &Pool, address: &WorkerAddress, graph: Arc<UpdateGraph>) -> Result<BuildDocument, BuildFailure> {
+    // Here, because copying a large graph takes time that the namespace's loop does not have.
+    let request = encode_lower(&graph);
+    drop(graph);
+    pause_if_lost(ask(pool, address, "lower", request).await).await
+}
+
+/// By the end of the pause it is known that the worker is gone, and another is asked.
+async fn pause_if_lost(result: Result<BuildDocument, BuildFailure>) -> Result<BuildDocument, BuildFailure> {
     if let Err(BuildFailure::BuilderLost { .. }) = &result {
-        // By then it is known that the worker is gone, and another is asked.
         sleep(LOST_PAUSE).await;
     }
     result
 }
 
-async fn ask(
-    pool: &Pool,
-    address: &WorkerAddress,
-    operation: Operation,
-    request: Vec<u8>,
-) -> Result<BuildDocument, BuildFailure> {
-    let name = match operation {
-        Operation::Build => "build",
-        Operation::Lower => "lower",
-    };
+async fn ask(pool: &Pool, address: &WorkerAddress, name: &str, request: Vec<u8>) -> Result<BuildDocument, BuildFailure> {
     match BuildDocument::decode(call(pool, address, name, request).await?) {
         Ok(Built::Document(document)) => Ok(*document),
         Ok(Built::Failed { error, exception }) => Err(BuildFailure::Refused { error, exception }),
@@ -190,8 +178,13 @@ pub(crate) fn encode_build(request: &CollectionRequest, inputs: &BTreeMap<String
     map(fields).to_msgpack()
 }
 
-/// The request to lower a Client's graph; `annotations` is the pickle that came with it.
-pub(crate) fn encode_lower(graph: &UpdateGraph, annotations: Option<Bytes>) -> Vec<u8> {
+/// The request to lower a Client's graph.
+fn encode_lower(graph: &UpdateGraph) -> Vec<u8> {
+    let annotations = match &graph.annotations {
+        Value::Pickled(pickled) => pickled.pickle().ok(),
+        Value::Binary(pickle) => Some(pickle.clone()),
+        _ => None,
+    };
     let fields = vec![
         ("expr", in_place(&graph.expr_ser)),
         ("keys", Value::Array(graph.keys.iter().map(Value::from).collect())),

@@ -12,7 +12,7 @@ use crate::comm::Outbox;
 use crate::dask::{ClientName, TaskKey, TimedeltaError, parse_timedelta};
 use crate::engine::{ClientId, Requirements, Stimulus};
 use crate::server::build_document::BuildDocument;
-use crate::server::builder::{self, BUILDERS_LOST_MAX, BuildFailure, Operation};
+use crate::server::builder::{self, BUILDERS_LOST_MAX, BuildFailure};
 use crate::server::event::Event;
 use crate::server::namespace::Namespace;
 use crate::wire::encode::{Batch, encode_batch};
@@ -52,7 +52,7 @@ pub(crate) struct Client {
 /// A graph on its way to the engine.
 #[derive(Debug)]
 struct Lowering {
-    graph: Box<UpdateGraph>,
+    graph: Arc<UpdateGraph>,
     is_under_way: bool,
     builders_lost: u32,
 }
@@ -183,7 +183,7 @@ impl Namespace {
             return;
         }
         let Some(entry) = self.clients.entries.get_mut(&client) else { return };
-        entry.lowering = Some(Lowering { graph, is_under_way: false, builders_lost: 0 });
+        entry.lowering = Some(Lowering { graph: Arc::new(*graph), is_under_way: false, builders_lost: 0 });
         self.start_lowering();
     }
 
@@ -198,15 +198,10 @@ impl Namespace {
         for (id, client) in &mut self.clients.entries {
             let Some(lowering) = client.lowering.as_mut().filter(|lowering| !lowering.is_under_way) else { continue };
             lowering.is_under_way = true;
-            let annotations = match &lowering.graph.annotations {
-                Value::Pickled(pickled) => pickled.pickle().ok(),
-                Value::Binary(pickle) => Some(pickle.clone()),
-                _ => None,
-            };
-            let request = builder::encode_lower(&lowering.graph, annotations);
+            let graph = Arc::clone(&lowering.graph);
             let (pool, events, address, client) = (Arc::clone(&self.pool), self.events.clone(), address.clone(), *id);
             self.pool.spawn(async move {
-                let result = builder::run(&pool, &address, Operation::Lower, request).await.map(Box::new);
+                let result = builder::lower(&pool, &address, graph).await.map(Box::new);
                 // The loop has ended when nobody takes it.
                 let _ = events.send(Event::Lowered { client, result }).await;
             });
@@ -235,7 +230,7 @@ impl Namespace {
                 self.refuse_graph(client, &lowering.graph.keys, &Value::Binary(exception));
             }
             Ok(document) => {
-                let UpdateGraph { keys: wanted, submitting_task, fifo_timeout, .. } = *lowering.graph;
+                let UpdateGraph { keys: wanted, submitting_task, fifo_timeout, .. } = Arc::unwrap_or_clone(lowering.graph);
                 let Some(fifo_timeout_ms) = fifo_timeout_ms(&fifo_timeout) else {
                     let exception = Object::value_error(&format!("fifo_timeout {TimedeltaError}"));
                     self.refuse_graph(client, &wanted, &Value::Binary(exception.dumps()));

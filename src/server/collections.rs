@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use crate::dask::{Serialized, TaskKey, WorkerAddress};
 use crate::engine::{CollectionId, Stimulus};
 use crate::server::build_document::{BuildDocument, BuiltOutput};
-use crate::server::builder::{self, BUILDERS_LOST_MAX, BuildFailure, Operation};
+use crate::server::builder::{self, BUILDERS_LOST_MAX, BuildFailure};
 use crate::server::collection::{Accepted, Collection, Next};
 use crate::server::event::Event;
 use crate::server::handle::{BuildError, CollectionRequest, Report, Stage};
@@ -251,7 +251,7 @@ impl Namespace {
         info!(collection = %collection.request.name, worker = %address, "building");
         let (pool, events) = (Arc::clone(&self.pool), self.events.clone());
         self.pool.spawn(async move {
-            let result = builder::run(&pool, &address, Operation::Build, request).await.map(Box::new);
+            let result = builder::build(&pool, &address, request).await.map(Box::new);
             let _ = events.send(Event::Built { collection: id, attempt, result }).await;
         });
     }
