@@ -3,18 +3,19 @@
 import math
 
 from dask._task_spec import Task, TaskRef
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 
 def one(*values):
     return 1
 
 
-def task(key, *needs):
-    return Task(key, one, *map(TaskRef, needs))
+def task(key, *needs, call=one, args=()):
+    return Task(key, call, *args, *map(TaskRef, needs))
 
 
-def independent(count):
-    graph = {("i", n): task(("i", n)) for n in range(count)}
+def independent(count, **how):
+    graph = {("i", n): task(("i", n), **how) for n in range(count)}
     return graph, list(graph)
 
 
@@ -60,4 +61,23 @@ def chain(count):
     return chains(count, width=1)
 
 
-SHAPES = {shape.__name__: shape for shape in (independent, tree, shuffle, chains, stencil, chain)}
+# Of every four tasks one is plain; the others differ in priority, in what they take, and in where they may run.
+ANNOTATIONS = [
+    {},
+    {"priority": 10, "resources": {"GPU": 1}},
+    {"priority": -5, "workers": [f"fake-{n}" for n in range(8)], "allow_other_workers": False},
+    {"priority": 3, "workers": [f"fake-{n}" for n in range(0, 16, 4)], "resources": {"GPU": 2}, "retries": 2},
+]
+
+
+def mixed(count):
+    """Independent tasks with requirements of four kinds."""
+    layers, outputs = {}, []
+    for kind, annotations in enumerate(ANNOTATIONS):
+        keys = [(f"m{kind}", n) for n in range(kind, count, len(ANNOTATIONS))]
+        layers[f"m{kind}"] = MaterializedLayer({key: task(key) for key in keys}, annotations=annotations or None)
+        outputs += keys
+    return HighLevelGraph(layers, {name: set() for name in layers}), outputs
+
+
+SHAPES = {shape.__name__: shape for shape in (independent, tree, shuffle, chains, stencil, chain, mixed)}

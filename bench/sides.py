@@ -4,63 +4,23 @@ import contextlib
 import json
 import os
 import pathlib
-import re
+import resource
+import socket
 import subprocess
 import sys
 import tempfile
-import time
+
+from process import Process, await_condition
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
-TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
-MAINSTAY = TARGET / "release/mainstay"
-FAKE_WORKER = TARGET / "release/examples/fake-worker"
-DEADLINE_SECONDS = 900
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+RELEASE = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "release"
+MAINSTAY = pathlib.Path(os.environ.get("MAINSTAY", RELEASE / "mainstay"))
+FAKE_WORKER = pathlib.Path(os.environ.get("FAKE_WORKER", RELEASE / "examples/fake-worker"))
+NAMES = ("dask", "mainstay")
+BUILDER = "builder-0"
 
-
-def await_condition(condition, message, pause=0.01):
-    end = time.monotonic() + DEADLINE_SECONDS
-    while not (result := condition()):
-        if time.monotonic() > end:
-            raise TimeoutError(message)
-        time.sleep(pause)
-    return result
-
-
-class Process:
-    """A child, its output in a file, its CPU time and its memory."""
-
-    def __init__(self, command, log, **options):
-        self.log = log
-        with open(log, "wb") as output:
-            options = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT, **options}
-            self.child = subprocess.Popen([str(word) for word in command], **options)
-
-    def await_output(self, pattern):
-        def found():
-            text = self.log.read_text(errors="replace")
-            if self.child.poll() is not None:
-                raise RuntimeError(f"ended with {self.child.returncode}:\n{text}")
-            return re.search(pattern, text, re.MULTILINE)
-
-        return await_condition(found, f"{pattern} in {self.log}")
-
-    def cpu(self):
-        """Seconds of CPU of all its threads, those that have ended included: the process' own clock."""
-        return time.clock_gettime((~self.child.pid << 3) | 2)
-
-    def memory(self):
-        """Resident bytes."""
-        statm = pathlib.Path(f"/proc/{self.child.pid}/statm").read_text()
-        return int(statm.split()[1]) * PAGE_BYTES
-
-    def end(self):
-        self.child.terminate()
-        try:
-            self.child.wait(10)
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait()
+# A thousand workers have two connections each, and their process as many again.
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 
 
 def stock_command():
@@ -77,65 +37,112 @@ SIDES = {
 }
 
 
-class FakeWorkers:
-    """The process that stands in for many workers."""
+class Fake:
+    """One of the fake worker's commands, which counts something."""
 
-    def __init__(self, address, log, workers, threads, *arguments):
-        command = [FAKE_WORKER, address, "--workers", workers, "--threads", threads, *arguments]
+    def __init__(self, *words):
         self.child = subprocess.Popen(
-            [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [FAKE_WORKER, *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def counters(self):
-        """What they counted since the last call."""
+        """What it counted since the last call."""
         self.child.stdin.write("\n")
         self.child.stdin.flush()
-        return json.loads(self.child.stdout.readline())
+        counted = json.loads(self.child.stdout.readline())
+        if "error" in counted:
+            raise RuntimeError(f"a fake worker: {counted['error']}")
+        return counted
 
     def end(self):
         self.child.stdin.close()
-        self.child.wait(10)
+        self.child.wait(20)
 
 
-class Side:
-    """One scheduler, with a stock worker that lowers graphs where that is not the scheduler's own work."""
+def ping_pong_us():
+    """A round trip on loopback."""
+    return float(subprocess.run([FAKE_WORKER, "ping-pong"], capture_output=True, text=True, check=True).stdout)
 
-    def __init__(self, name, stack):
-        self.name, self.stack = name, stack
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def environment():
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY / "bench"), "RUST_LOG": "warn"}
+
+
+class Place:
+    """A folder for logs, and processes that end when the place is left."""
+
+    def __init__(self, stack):
+        self.stack = stack
         self.folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        self.processes = []
+
+    def start(self, command, log, **options):
+        options = {"env": environment(), "cwd": self.folder, **options}
+        process = Process(command, self.folder / f"{log}.log", **options)
+        self.stack.callback(process.end)
+        self.processes.append(process)
+        return process
+
+    def start_fake(self, *words):
+        fake = Fake(*words)
+        self.stack.callback(fake.end)
+        return fake
+
+    def start_worker(self, address, name, *flags, threads=1):
+        """A stock worker."""
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--name", name, "--nthreads", threads]
+        command += ["--no-nanny", "--no-dashboard", "--local-directory", self.folder, *flags]
+        return self.start(command, name)
+
+
+class Side(Place):
+    """One scheduler; with a stock worker that lowers graphs, where that is not the scheduler's own work."""
+
+    def __init__(self, name, stack, has_builder=True, has_relay=False):
+        super().__init__(stack)
+        self.name = name
         command, pattern = SIDES[name]
         self.process = self.start(command(), "scheduler")
         self.address = self.process.await_output(pattern)[1]
-        self.helpers = 0
-        if name == "mainstay":
-            self.start_worker("builder-0")
-            self.helpers = 1
+        self.relay, self.helpers = None, 0
+        if name == "mainstay" and has_builder:
+            self.start_builder(has_relay)
 
-    def start(self, command, log, **options):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY / "bench"), "RUST_LOG": "warn"}
-        process = Process(command, self.folder / f"{log}.log", env=environment, cwd=self.folder, **options)
-        self.stack.callback(process.end)
-        return process
+    def start_builder(self, has_relay):
+        """With a relay, what the scheduler and it say to one another is seen."""
+        flags = ["--host", "127.0.0.1"]
+        if has_relay:
+            there, here = free_port(), free_port()
+            self.relay = self.start_fake("relay", here, there)
+            flags = ["--listen-address", f"tcp://127.0.0.1:{there}", "--contact-address", f"tcp://127.0.0.1:{here}"]
+        self.start_worker(self.address, BUILDER, *flags)
+        self.helpers = 1
 
-    def start_worker(self, name, threads=1):
-        """A stock worker."""
-        command = [sys.executable, "-m", "distributed.cli.dask_worker", self.address, "--name", name]
-        command += ["--nthreads", threads, "--no-nanny", "--no-dashboard", "--local-directory", self.folder]
-        return self.start(command, name)
-
-    def start_fakes(self, workers, threads, *arguments):
-        fakes = FakeWorkers(self.address, self.folder / "fakes.log", workers, threads, *arguments)
-        self.stack.callback(fakes.end)
-        return fakes
+    def start_fakes(self, workers, threads, *flags):
+        return self.start_fake("workers", self.address, "--workers", workers, "--threads", threads, *flags)
 
     def await_workers(self, client, count):
         def there():
+            for process in self.processes:
+                process.check()
             return len(client.nthreads()) == count + self.helpers
 
         await_condition(there, f"{count} workers", 0.1)
 
 
 @contextlib.contextmanager
-def side(name):
+def side(name, **options):
     with contextlib.ExitStack() as stack:
-        yield Side(name, stack)
+        yield Side(name, stack, **options)
+
+
+def turns(repetitions):
+    """The sides in alternating order."""
+    for repetition in range(repetitions):
+        yield repetition, NAMES if repetition % 2 == 0 else NAMES[::-1]
