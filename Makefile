@@ -80,15 +80,21 @@ e2e: install venv ## Tell the stories of tests/e2e on a real cluster: MAINSTAY_T
 
 ##@ Measure
 
+# ONLY=scheduler,workers takes these topics of bench/run.py alone; BENCH has more of its flags, such as --docs.
+RUN_BENCH = $(CACHE)/bench-venv/bin/python bench/run.py $(if $(ONLY),--only $(ONLY)) $(BENCH)
+
 .PHONY: bench
-bench: venv ## Compare CPU, rate, memory and bytes with the stock scheduler: hours on a quiet machine
-	$(CARGO) build --release --bin mainstay --example fake-worker
-	$(PYTHON) bench/run.py $(BENCH)
+bench: bench-tools ## Compare with the stock scheduler: an hour on a quiet machine; ONLY=topic,… for a part
+	$(RUN_BENCH)
 
 .PHONY: bench-quick
-bench-quick: venv ## The same with 10,000 tasks and three repetitions: minutes
+bench-quick: bench-tools ## A bit of each with small graphs: minutes
+	$(RUN_BENCH) --quick
+
+.PHONY: bench-tools
+bench-tools:
+	@dev/prepare bench-venv kubectl
 	$(CARGO) build --release --bin mainstay --example fake-worker
-	$(PYTHON) bench/run.py --quick $(BENCH)
 
 ##@ Try it
 

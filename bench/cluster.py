@@ -17,7 +17,7 @@ from sides import BUILDER, MAINSTAY, REPOSITORY, Place, environment, free_port
 
 TITLE = "From the outside"
 # Where nobody empties a namespace, a name serves once.
-NAMESPACE, ELSEWHERE = f"bench-{int(time.time())}", "elsewhere"
+NAMESPACE, WITHOUT_WORKERS, ELSEWHERE = (f"{name}-{int(time.time())}" for name in ("bench", "waiting", "elsewhere"))
 WORKERS, THREADS = 200, 8
 TASKS = 100
 # About 400 bytes of status, for an object that nobody watches.
@@ -34,8 +34,8 @@ numbers = Bag({("x", n): Task(("x", n), int) for n in range(count)}, "x", count)
 
 def counts(is_quick):
     if is_quick:
-        return {"applied": 20, "kubectl": 3, "idle": 300, "idle_seconds": 10, "tasks": 100_000}
-    return {"applied": 200, "kubectl": 10, "idle": 10_000, "idle_seconds": 60, "tasks": 1_000_000}
+        return {"applied": 20, "kubectl": 3, "waiting": 500, "persisted": 100, "idle_seconds": 10, "tasks": 100_000}
+    return {"applied": 200, "kubectl": 10, "waiting": 9_000, "persisted": 1_000, "idle_seconds": 60, "tasks": 1_000_000}
 
 
 @contextlib.contextmanager
@@ -52,10 +52,10 @@ def api_server():
 
 
 def prepare(api):
-    """The CRD, two namespaces with nothing in them, and the workers' pods."""
+    """The CRD, namespaces with nothing in them, and the workers' pods."""
     kubectl(api, "apply", "--server-side", "--force-conflicts", "-f", REPOSITORY / "crds")
     kubectl(api, "wait", "--for=condition=Established", "crd/persistedcollections.mainstay.dev")
-    for namespace in (NAMESPACE, ELSEWHERE):
+    for namespace in (NAMESPACE, WITHOUT_WORKERS, ELSEWHERE):
         about = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
         api.apply(f"/api/v1/namespaces/{namespace}", about)
     await_condition(lambda: served(api), "collections are served", 0.2)
@@ -85,7 +85,7 @@ class Operator(Place):
         self.api = api
         http, first = free_port(), free_port()
         # An EndpointSlice may not point at loopback; nobody comes by this one.
-        command = [MAINSTAY, "operator", "--namespaces", NAMESPACE, "--pod-ip", "10.255.255.254", "--log-level", "info"]
+        command = [MAINSTAY, "operator", "--namespaces", f"{NAMESPACE},{WITHOUT_WORKERS}", "--pod-ip", "10.255.255.254", "--log-level", "info"]
         command += ["--http-port", http, "--port-from", first]
         self.process = self.start(command, "operator", env={**environment(), "KUBECONFIG": api.kubeconfig})
         port = self.process.await_output(r"serving a namespace.*port=\D*(\d+)")[1]
@@ -161,37 +161,35 @@ def latencies(api, operator, count, by_kubectl):
     return {"applied_ms": applied[3:], "patched_ms": patched[3:], "kubectl_ms": commands}
 
 
-def idle(api, operator, count, seconds):
-    """What the operator takes with so many collections that stay as they are."""
+def idle(api, operator, waiting, persisted, seconds):
+    """What the operator takes with collections that stay as they are: so many without workers, and so many computed."""
+    figures = {"waiting": waiting, "persisted": persisted, "workers": WORKERS, "seconds": seconds}
+    figures |= {"start_mb": operator.start_mb, "workers_mb": operator.process.memory() / 1e6}
+    create(api, WITHOUT_WORKERS, waiting, "Pending")
+    operator.process.await_idle()
+    figures["waiting_mb"] = operator.process.memory() / 1e6
     began = time.time()
-    names = [f"idle-{number}" for number in range(count)]
-    with concurrent.futures.ThreadPoolExecutor(16) as threads:
-        for _ in threads.map(lambda name: api.apply(f"{collections(NAMESPACE)}/{name}", inline(name, 1)), names):
-            pass
-    created = time.time() - began
-    missing = set(names)
-
-    def all_persisted():
-        items = api.get(collections(NAMESPACE))["items"]
-        missing.difference_update(item["metadata"]["name"] for item in items if item.get("status", {}).get("phase") == "Persisted")
-        return not missing
-
-    await_condition(all_persisted, f"{count:,} collections are persisted", 1)
-    persisted = time.time() - began
+    create(api, NAMESPACE, persisted, "Persisted")
+    figures["persisted_s"] = time.time() - began
     operator.process.await_idle()
     writes, cpu = api.status_writes(), operator.process.cpu()
     time.sleep(seconds)
-    return {
-        "count": count,
-        "workers": WORKERS,
-        "created_s": created,
-        "persisted_s": persisted,
-        "share": (operator.process.cpu() - cpu) / seconds,
-        "seconds": seconds,
-        "writes": api.status_writes() - writes,
-        "start_mb": operator.start_mb,
-        "memory_mb": operator.process.memory() / 1e6,
-    }
+    figures["share"] = (operator.process.cpu() - cpu) / seconds
+    return {**figures, "writes": api.status_writes() - writes, "memory_mb": operator.process.memory() / 1e6}
+
+
+def create(api, namespace, count, phase):
+    """Applies so many collections, and waits until all have come that far."""
+    missing = {f"idle-{number}" for number in range(count)}
+    with concurrent.futures.ThreadPoolExecutor(16) as threads:
+        list(threads.map(lambda name: api.apply(f"{collections(namespace)}/{name}", inline(name, 1)), missing))
+
+    def have_come():
+        items = api.get(collections(namespace))["items"]
+        missing.difference_update(item["metadata"]["name"] for item in items if item.get("status", {}).get("phase") == phase)
+        return not missing
+
+    await_condition(have_come, f"{count:,} collections are {phase}", 2)
 
 
 def status_of_many(api, operator, count):
@@ -224,11 +222,10 @@ def run(is_quick, say, wanted=""):
         say("the API server and the operator are up")
         results["latency"] = latencies(api, operator, how["applied"], how["kubectl"])
         say(f"apply to first task: {quantile(results['latency']['applied_ms'], 0.5):.1f} ms")
-        results["idle"] = idle(api, operator, how["idle"], how["idle_seconds"])
-        say(f"idle: {results['idle']['memory_mb']:.0f} MB, {results['idle']['share']:.2%} of a core")
+        results["idle"] = idle(api, operator, how["waiting"], how["persisted"], how["idle_seconds"])
+        say(f"idle, persisted in {results['idle']['persisted_s']:.0f} s: {results['idle']['memory_mb']:.0f} MB, {results['idle']['share']:.2%} of a core")
         results["status"] = status_of_many(api, operator, how["tasks"])
         say(f"{results['status']['writes']:.0f} status writes in {results['status']['seconds']:.1f} s")
-        api.request("DELETE", f"{collections(NAMESPACE)}")
     return results
 
 
@@ -242,15 +239,22 @@ def show(results):
             ("the same with the command `kubectl apply`, its own start included", latency["kubectl_ms"]),
         ]
     ]
+    busy = f"status writes a second while {status['tasks']:,} tasks are built and run"
     more = [
-        [f"operator's memory with {still['count']:,} persisted collections and {still['workers']} idle workers", f"{still['memory_mb']:.1f} MB (at its start {still['start_mb']:.1f})"],
-        ["its CPU with them", f"{still['share']:.2%} of a core"],
-        [f"status writes of them in {still['seconds']} s", f"{still['writes']:.0f}"],
-        ["from the first to the last of them persisted", f"{still['persisted_s']:.0f} s"],
-        [f"status writes a second while {status['tasks']:,} tasks are built and run", f"{status['writes'] / status['seconds']:.2f} ({status['writes']:.0f} in {status['seconds']:.0f} s)"],
-        ["the largest status of it", f"{status['largest']:,} B"],
-    ]  # fmt: skip
+        [f"operator's memory at its start, and with {still['workers']} workers", megabytes(still, "start", "workers")],
+        [f"and with {still['waiting']:,} collections that have no workers", megabytes(still, "waiting")],
+        [f"and with {still['persisted']:,} more that are persisted", megabytes(still, "memory")],
+        ["its CPU then, while nothing happens", f"{still['share']:.2%} of a core"],
+        [f"its status writes then, in {still['seconds']} s", f"{still['writes']:.0f}"],
+        [f"from the first to the last of {still['persisted']:,} persisted", f"{still['persisted_s']:.0f} s"],
+        [busy, f"{status['writes'] / status['seconds']:.2f} ({status['writes']:.0f} in {status['seconds']:.0f} s)"],
+        ["the largest status of them", f"{status['largest']:,} B"],
+    ]
     return f"{table(['what', 'times', 'p50 ms', 'p99 ms', 'p50 in PATCHes'], rows)}\n\n{table(['what', ''], more)}"
+
+
+def megabytes(figures, *names):
+    return ", ".join(f"{figures[f'{name}_mb']:.1f} MB" for name in names)
 
 
 def ratio(values, unit):

@@ -35,7 +35,7 @@ def write(measured):
 
 
 def plot(results):
-    """CPU time and memory a task of both sides, one group a program."""
+    """CPU time and memory a task of both sides, one row a program."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -43,21 +43,28 @@ def plot(results):
     matplotlib.rcParams |= {"svg.hashsalt": "mainstay", "svg.fonttype": "none", "font.size": 9}
     from matplotlib import pyplot
 
-    names = [result["name"] for result in results][::-1]
     panels = [("cpu_us", "CPU of the scheduler, µs a task"), ("held_bytes", "memory held, bytes a task")]
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 0.9 + 0.34 * len(names)), sharey=True, layout="constrained")
-    for axis, (figure_name, title) in zip(axes, panels):
-        for offset, side in zip((0.2, -0.2), NAMES):
-            values = [max(0.1, median([pair[side] for pair in result["pairs"]], figure_name)) for result in results][::-1]
-            places = [place + offset for place in range(len(names))]
-            axis.barh(places, values, height=0.38, color=COLOURS[side], label=LABELS[side])
-            for place, value in zip(places, values):
-                axis.annotate(f"{value:,.{1 if value < 100 else 0}f}", (value, place), (3, 0), textcoords="offset points", va="center", fontsize=7)
-        axis.set(xscale="log", title=title, yticks=range(len(names)), yticklabels=names)
-        axis.margins(x=0.15)
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 0.9 + 0.25 * len(results)), sharey=True, layout="constrained")
+    for axis, (name, title) in zip(axes, panels):
+        sides = [[max(1, median([pair[side] for pair in result["pairs"]], name)) for result in results] for side in NAMES]
+        rows = range(len(results))
+        axis.hlines(rows, *sides, color="#cccccc", zorder=1)
+        for side, values in zip(NAMES, sides):
+            axis.scatter(values, rows, color=COLOURS[side], label=LABELS[side], zorder=2)
+            ahead = -1 if side == "mainstay" else 1
+            for row, value in zip(rows, values):
+                shown = f"{value:,.{1 if value < 100 else 0}f}"
+                place = {"xytext": (7 * ahead, 0), "textcoords": "offset points", "ha": "right" if ahead < 0 else "left"}
+                axis.annotate(shown, (value, row), va="center_baseline", fontsize=7, **place)
+        axis.set(xscale="log", title=title, yticks=rows, yticklabels=[result["name"] for result in results])
+        axis.margins(x=0.2, y=0.03)
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+        axis.xaxis.set_minor_formatter("")
         axis.grid(axis="x", alpha=0.3)
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=2, frameon=False)
+    # The first program is at the top of both, for they share the axis.
+    axes[0].invert_yaxis()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(PLOT, metadata={"Date": None})
     pyplot.close(figure)

@@ -129,19 +129,23 @@ def worker():
         "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "PYTHONUNBUFFERED=1"]})
 
 
-def venv():
-    """The virtual environment of the tests, of the same Python as the worker image."""
-    folder, requirements = CACHE / "venv", [DEV / "requirements.txt", DEV / "images" / "worker-requirements.txt"]
-    stamp, inputs = folder / "made-from", digest_of(requirements)
+def venv(name="venv", requirements=DEV / "requirements.txt"):
+    """A virtual environment of the same Python as the worker image: by default, that of the tests."""
+    folder = CACHE / name
+    stamp, inputs = folder / "made-from", digest_of([requirements, DEV / "images" / "worker-requirements.txt"])
     with locked(CACHE_LOCK):
         if stamp.exists() and stamp.read_text() == inputs:
             return folder
-        say("making the virtual environment")
+        say(f"making the virtual environment {name}")
         install_packages(["python3", "python3-venv"])
         run(worker_image.PYTHON, "-m", "venv", "--clear", folder)
-        run(folder / "bin" / "pip", "install", "--quiet", "--requirement", requirements[0])
+        run(folder / "bin" / "pip", "install", "--quiet", "--requirement", requirements)
         stamp.write_text(inputs)
         return folder
+
+
+def bench_venv():
+    return venv("bench-venv", REPOSITORY / "bench" / "requirements.txt")
 
 
 def flights():
