@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tracing::{info, warn};
 
 use crate::comm::Outbox;
@@ -51,7 +52,8 @@ pub(crate) struct Worker {
     /// What it said of itself and never changes, for `identity`.
     local_directory: String,
     services: Value,
-    metrics: Value,
+    /// A document, read when somebody asks.
+    metrics: Bytes,
     /// What its own flag says: only these names may go to it on the wire.
     pub(crate) declared: Resources,
     facts: Facts,
@@ -175,7 +177,7 @@ impl Worker {
             ("memory_limit", self.memory_limit.unwrap_or_default().into()),
             ("last_seen", self.last_seen_unix.into()),
             ("services", self.services.clone()),
-            ("metrics", self.metrics.clone()),
+            ("metrics", Value::from_msgpack(&self.metrics).unwrap_or(Value::Nil)),
             ("status", self.status.as_str().into()),
             ("nanny", self.nanny.as_ref().map(WorkerAddress::as_str).into()),
         ])
@@ -375,11 +377,8 @@ impl Namespace {
         let Some(entry) = self.workers.entries.get_mut(&worker) else { return answer };
         entry.last_seen = Instant::now();
         entry.last_seen_unix = unix_seconds();
-        let memory = heartbeat.metrics.get("memory").and_then(Value::as_integer).unwrap_or_default().max(0) as u64;
-        let bandwidth =
-            heartbeat.metrics.get("bandwidth").and_then(|bandwidth| bandwidth.get("total")).and_then(Value::as_number);
-        entry.metrics = heartbeat.metrics;
-        let executing = heartbeat.executing.into_iter().map(|(key, _)| key).collect();
+        let HeartbeatWorker { metrics, memory, bandwidth, executing, .. } = heartbeat;
+        entry.metrics = metrics;
         self.stimulate(Stimulus::WorkerHeartbeat { worker, memory, bandwidth, executing });
         answer
     }

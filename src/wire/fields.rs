@@ -34,10 +34,19 @@ impl<'m> Fields<'m> {
         Ok(fields)
     }
 
-    /// Of the map at a place.
-    pub(super) fn at(place: &Place<'m>) -> Result<Self, DocumentError> {
-        let mut fields = Self::nested(place, "")?;
-        fields.op = fields.text("op").map_err(|_| DocumentError::NoOp)?;
+    /// Of a message that is one map. What is wrong with the document as a whole comes before what is wrong with the map.
+    pub(super) fn whole(message: &'m Message) -> Result<Self, DocumentError> {
+        Self::try_whole(message).or_else(|error| {
+            Place::whole(message)?;
+            Err(error)
+        })
+    }
+
+    fn try_whole(message: &'m Message) -> Result<Self, DocumentError> {
+        message.check_references()?;
+        let mut reader = Reader::new(message.document());
+        let fields = Self::next(message, &mut reader, &mut ELEMENTS_MAX.clone())?;
+        reader.finish()?;
         Ok(fields)
     }
 
@@ -79,6 +88,12 @@ impl<'m> Fields<'m> {
     /// When the field refers to frames that are not there, or is too large for a tree.
     pub fn optional_value(&self, name: &str) -> Result<Value, DocumentError> {
         self.find(name).map_or(Ok(Value::Nil), |place| place.value())
+    }
+
+    /// Any field as a document of its own, copied; nil when it is missing.
+    pub fn document(&self, name: &str) -> Bytes {
+        let found = self.find(name).map(|place| Bytes::copy_from_slice(&self.message.document()[place.range]));
+        found.unwrap_or(Bytes::from_static(b"\xc0"))
     }
 
     /// # Errors

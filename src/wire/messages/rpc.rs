@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use crate::dask::{ClientName, TaskKey, WorkerAddress};
-use crate::wire::document::{DocumentError, Fields, Place};
+use crate::wire::document::{DocumentError, Fields};
 use crate::wire::encode::{Encode, Encoder};
 use crate::wire::fields::Entries;
 use crate::wire::frame::Message;
@@ -134,7 +134,7 @@ impl Request {
     /// When the message is no map with an op.
     pub fn decode(message: Message) -> Result<Self, DocumentError> {
         let (entries, op, reply, close) = {
-            let fields = Fields::at(&Place::whole(&message)?)?;
+            let fields = Fields::whole(&message)?;
             let reply = fields.optional_boolean("reply")?.unwrap_or(true);
             let close = fields.optional_boolean("close")?.unwrap_or(false);
             (fields.entries().clone(), fields.op().to_owned(), reply, close)
@@ -176,7 +176,8 @@ pub struct RegisterWorker {
     pub server_id: String,
     pub local_directory: String,
     pub services: Value,
-    pub metrics: Value,
+    /// As those of a heartbeat.
+    pub metrics: Bytes,
     /// What preloads add.
     pub extra: Value,
     /// The worker's clock, in seconds since 1970.
@@ -208,7 +209,7 @@ impl RegisterWorker {
             server_id: fields.text("server_id")?.to_owned(),
             local_directory: fields.optional_text("local_directory")?.unwrap_or_default().to_owned(),
             services: fields.optional_value("services")?,
-            metrics: fields.optional_value("metrics")?,
+            metrics: fields.document("metrics"),
             extra: fields.optional_value("extra")?,
             now: fields.optional_number("now")?.unwrap_or_default(),
         })
@@ -235,12 +236,13 @@ impl RegisterClient {
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeartbeatWorker {
     pub address: WorkerAddress,
-    /// The worker's clock, in seconds since 1970.
-    pub now: f64,
-    pub metrics: Value,
-    /// For each executing task, since how many seconds.
-    pub executing: Vec<(TaskKey, f64)>,
-    pub extensions: Value,
+    /// All that it measured, for those who ask: a document of its own, read when somebody does.
+    pub metrics: Bytes,
+    /// Of these metrics what we need: bytes of memory in use,
+    pub memory: u64,
+    /// and bytes a second from other workers.
+    pub bandwidth: Option<f64>,
+    pub executing: Vec<TaskKey>,
 }
 
 impl HeartbeatWorker {
@@ -251,12 +253,16 @@ impl HeartbeatWorker {
     pub fn read(request: &Request) -> Result<Self, DocumentError> {
         let fields = request.fields();
         let executing = if fields.has("executing") { fields.by_key("executing")? } else { Vec::new() };
+        // Whatever a worker measures, it is alive.
+        let metrics = fields.fields("metrics").ok();
+        let memory = metrics.as_ref().and_then(|metrics| metrics.unsigned("memory").ok());
+        let bandwidth = metrics.as_ref().and_then(|metrics| metrics.fields("bandwidth").ok()?.number("total").ok());
         Ok(Self {
             address: fields.address("address")?,
-            now: fields.optional_number("now")?.unwrap_or_default(),
-            metrics: fields.optional_value("metrics")?,
-            executing: executing.into_iter().map(|(key, value)| (key, value.as_number().unwrap_or_default())).collect(),
-            extensions: fields.optional_value("extensions")?,
+            metrics: fields.document("metrics"),
+            memory: memory.unwrap_or_default(),
+            bandwidth,
+            executing: executing.into_iter().map(|(key, _)| key).collect(),
         })
     }
 }
