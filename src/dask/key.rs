@@ -59,6 +59,20 @@ impl TaskKey {
         if rest.is_empty() { Ok(Self(encoded)) } else { Err(KeyError::Trailing { found: rest.len() }) }
     }
 
+    /// Takes the key that is the msgpack value at this place, of which it shares the bytes; says where the next value begins.
+    ///
+    /// # Errors
+    /// When the value is no key.
+    pub fn at(encoded: &Bytes, start: usize) -> Result<(Self, usize), KeyError> {
+        let mut rest = encoded.get(start..).ok_or(KeyError::Truncated)?;
+        walk(&mut rest, 0, &mut Ignore)?;
+        let end = encoded.len() - rest.len();
+        if end - start > KEY_BYTES_MAX {
+            return Err(KeyError::TooLong { found: end - start });
+        }
+        Ok((Self(encoded.slice(start..end)), end))
+    }
+
     /// The key as one msgpack value.
     pub fn as_msgpack(&self) -> &[u8] {
         &self.0
@@ -329,6 +343,16 @@ mod tests {
         }
         assert_eq!(TaskKey::from_msgpack(vec![0x91; 100]), Err(KeyError::TooDeep));
         assert_eq!(TaskKey::from_msgpack(vec![0; 5000]), Err(KeyError::TooLong { found: 5000 }));
+    }
+
+    #[test]
+    fn keys_are_taken_from_among_other_values() {
+        let values = Bytes::from_static(b"\xa1a\x92\xa1x\x03\x80");
+        assert_eq!(TaskKey::at(&values, 0), Ok((TaskKey::from_text("a"), 2)));
+        assert_eq!(TaskKey::at(&values, 2), Ok((tuple(b"\x92\xa1x\x03"), 6)));
+        assert_eq!(TaskKey::at(&values, 6), Err(KeyError::Unsupported { found: "map" }));
+        assert_eq!(TaskKey::at(&values, 7), Err(KeyError::Truncated));
+        assert_eq!(TaskKey::at(&values, 8), Err(KeyError::Truncated));
     }
 
     #[test]

@@ -152,10 +152,11 @@ impl<'d> Sections<'d> {
         let mut reader = Reader::new(&section);
         let length = reader.array()?;
         let mut keys = Vec::with_capacity(reader.capacity(length).min(TASKS_A_GRAPH_MAX));
-        let mut elements_left = ELEMENTS_MAX;
+        let mut start = reader.position();
         for _ in 0..length {
-            let range = reader.skip(&mut elements_left)?;
-            keys.push(TaskKey::from_msgpack(section.slice(range))?);
+            let (key, end) = TaskKey::at(&section, start)?;
+            keys.push(key);
+            start = end;
         }
         Ok(keys)
     }
