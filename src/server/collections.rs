@@ -83,6 +83,12 @@ impl Collections {
         Some((output.data.clone(), output.keys.clone()))
     }
 
+    /// When to look for what can be built, if something asks for it.
+    pub(crate) fn next_look(&self) -> Option<Instant> {
+        let Look { is_due, ended, took } = self.look;
+        is_due.then(|| ended.map_or_else(Instant::now, |ended| ended + took * LOOK_PAUSE))
+    }
+
     /// Has every report made anew.
     pub(crate) fn all_changed(&mut self) {
         self.changed.extend(self.entries.keys());
@@ -175,11 +181,11 @@ impl Namespace {
     /// A look takes longer the more collections there are, and each change asks for one. So the next one waits until the
     /// last has taken no more than a tenth of the time.
     pub(crate) fn look_if_due(&mut self) {
-        let Look { is_due, ended, took } = self.collections.look;
-        if !is_due || ended.is_some_and(|ended| ended.elapsed() < took * LOOK_PAUSE) {
+        let next = self.collections.next_look();
+        let began = Instant::now();
+        if next.is_none_or(|at| began < at) {
             return;
         }
-        let began = Instant::now();
         // What goes on with the graph that it has may be what others wait for.
         while self.look_at_builds() {}
         self.collections.look = Look { is_due: false, ended: Some(Instant::now()), took: began.elapsed() };

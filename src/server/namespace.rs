@@ -109,6 +109,7 @@ impl Namespace {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let timeout = self.engine.next_timeout().map(|at| (self.started + Duration::from_millis(at.0)).into());
+            let look = self.collections.next_look().map(tokio::time::Instant::from);
             tokio::select! {
                 _ = events.recv_many(&mut arrived, EVENTS_A_TURN_MAX) => {
                     for event in arrived.drain(..) {
@@ -126,6 +127,9 @@ impl Namespace {
                 () = sleep_until(timeout.unwrap_or_else(tokio::time::Instant::now)), if timeout.is_some() => {
                     self.look_at_the_clock();
                     self.stimulate(Stimulus::Timeout);
+                }
+                () = sleep_until(look.unwrap_or_else(tokio::time::Instant::now)), if look.is_some() => {
+                    self.look_at_the_clock();
                 }
                 _ = tick.tick() => {
                     self.look_at_the_clock();
