@@ -61,7 +61,7 @@ def run(is_quick, say, wanted=""):
         if wanted not in name:
             continue
         others, ping = share_of_others(), ping_pong_us()
-        took = [measure(shape, count) for _ in range(3 if count <= 10_000 else 1)]
+        took = [measure(shape, count) for _ in range(1 if is_quick or count > 10_000 else 3)]
         say(f"{name}: {statistics.median(run['cpu_us'] for run in took):.1f} µs/task, waits {took[-1]['waits'].get('taken in')}")
         results.append({"name": name, "shape": shape, "runs": took, "others": others, "ping_pong_us": ping})
     return results

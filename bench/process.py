@@ -22,6 +22,11 @@ def await_condition(condition, message, pause=0.01):
     return result
 
 
+def cpu(child):
+    """Seconds of CPU of all its threads, those that have ended included: the process' own clock."""
+    return time.clock_gettime((~child.pid << 3) | 2)
+
+
 class Process:
     """A child, its output in a file, its CPU time and its memory."""
 
@@ -44,8 +49,7 @@ class Process:
         return await_condition(found, f"{pattern} in {self.log}")
 
     def cpu(self):
-        """Seconds of CPU of all its threads, those that have ended included: the process' own clock."""
-        return time.clock_gettime((~self.child.pid << 3) | 2)
+        return cpu(self.child)
 
     def memory(self):
         """Resident bytes."""

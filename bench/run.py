@@ -12,7 +12,9 @@ import json
 import os
 import pathlib
 import platform
+import signal
 import statistics
+import sys
 import time
 import warnings
 
@@ -57,6 +59,8 @@ def measure(topics, is_quick, wanted):
 
 
 def main():
+    # Whoever ends this ends its children.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # Fake workers say little of what they are made of, and large graphs are the point.
     warnings.filterwarnings("ignore", message="Mismatched versions|Sending large graph")
     parser = argparse.ArgumentParser(description=__doc__)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 
-from process import Process, await_condition
+from process import Process, await_condition, cpu
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 RELEASE = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "release"
@@ -54,6 +54,9 @@ class Fake:
             raise RuntimeError(f"a fake worker: {counted['error']}")
         return counted
 
+    def cpu(self):
+        return cpu(self.child)
+
     def end(self):
         self.child.stdin.close()
         self.child.wait(20)
@@ -80,7 +83,7 @@ class Place:
     def __init__(self, stack):
         self.stack = stack
         self.folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        self.processes = []
+        self.processes, self.fakes = [], []
 
     def start(self, command, log, **options):
         options = {"env": environment(), "cwd": self.folder, **options}
@@ -92,6 +95,7 @@ class Place:
     def start_fake(self, *words):
         fake = Fake(*words)
         self.stack.callback(fake.end)
+        self.fakes.append(fake)
         return fake
 
     def start_worker(self, address, name, *flags, threads=1):
@@ -131,6 +135,8 @@ class Side(Place):
         def there():
             for process in self.processes:
                 process.check()
+            for fake in self.fakes:
+                fake.counters()
             return len(client.nthreads()) == count + self.helpers
 
         await_condition(there, f"{count} workers", 0.1)

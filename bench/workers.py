@@ -19,12 +19,9 @@ def sleeps(count):
 
 def programs(is_quick):
     """Name, graph, and repetitions."""
-    few = is_quick
-    return [
-        ("1 ms each", sleeps, 2_000 if few else 10_000, 1 if few else 5),
-        ("tree", tree, 3_000 if few else 11_400, 1 if few else 5),
-        ("shuffle", shuffle, 2_500 if few else 10_000, 1 if few else 5),
-    ]
+    if is_quick:
+        return [("1 ms each", sleeps, 2_000, 1), ("tree", tree, 3_000, 1), ("shuffle", shuffle, 2_500, 1)]
+    return [("1 ms each", sleeps, 10_000, 3), ("tree", tree, 11_400, 3), ("shuffle", shuffle, 10_000, 3)]
 
 
 def measure(name, graph, outputs):

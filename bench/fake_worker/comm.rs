@@ -1,15 +1,19 @@
 //! A comm: messages of frames over a socket, of which a fake worker wants the first frame alone.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::sleep;
 
 use crate::msgpack::Write as _;
 
 const READ_BYTES: usize = 256 * 1024;
 const WORD: usize = 8;
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(100);
 /// `N`, the number of frames, and the length of the only one.
 const PRELUDE: usize = 3 * WORD;
 
@@ -39,8 +43,19 @@ impl Draft {
 }
 
 impl Comm {
-    /// Connects and shakes hands. `from` is the address to connect from.
+    /// Connects and shakes hands, and tries again where a crowd was turned away. `from` is the address to connect from.
     pub(crate) async fn connect(address: &str, from: Option<IpAddr>) -> anyhow::Result<Self> {
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            match Self::try_connect(address, from).await {
+                Err(_) if tries > 0 => sleep(PAUSE).await,
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_connect(address: &str, from: Option<IpAddr>) -> anyhow::Result<Self> {
         let to: SocketAddr = address.trim_start_matches("tcp://").parse().context("no address of a scheduler")?;
         let socket = TcpSocket::new_v4()?;
         if let Some(ip) = from {
