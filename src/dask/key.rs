@@ -213,7 +213,7 @@ impl Visit for Show {
 }
 
 /// Reads one key value from the front of `rest`.
-fn walk(rest: &mut &[u8], depth: usize, visit: &mut dyn Visit) -> Result<(), KeyError> {
+fn walk(rest: &mut &[u8], depth: usize, visit: &mut impl Visit) -> Result<(), KeyError> {
     if depth > KEY_DEPTH_MAX {
         return Err(KeyError::TooDeep);
     }

@@ -129,15 +129,8 @@ impl Encoder {
         }
     }
 
-    #[inline]
     pub fn text(&mut self, text: &str) {
-        // Nearly every text is a name, whose length is known where this is inlined.
-        if text.len() < 32 {
-            self.document.push(0xa0 | text.len() as u8);
-            self.document.extend_from_slice(text.as_bytes());
-        } else {
-            let _ = rmp::encode::write_str(&mut self.document, text);
-        }
+        let _ = rmp::encode::write_str(&mut self.document, text);
     }
 
     pub fn optional_text(&mut self, text: Option<&str>) {
@@ -210,19 +203,19 @@ impl Encoder {
 
     /// A value in frames of its own, read when someone asks for it.
     pub fn serialized(&mut self, serialized: &Serialized) {
-        self.marker("__Serialized__");
+        self.marker(b"\x81\xae__Serialized__");
         self.append_frames(&serialized.header, &serialized.frames);
     }
 
     /// A value that the reader unpickles at once.
     pub fn pickled(&mut self, pickled: &Pickled) {
-        self.marker("__Pickled__");
+        self.marker(b"\x81\xab__Pickled__");
         self.append_frames(&pickled.header, &pickled.buffers);
     }
 
     /// How to run a task, which the worker unpickles at once. `dependencies` in the order in which the run spec numbers them.
     pub fn run_spec<'k>(&mut self, run_spec: &RunSpec, key: &TaskKey, dependencies: impl ExactSizeIterator<Item = &'k TaskKey>) {
-        self.marker("__Pickled__");
+        self.marker(b"\x81\xab__Pickled__");
         let mut around = std::mem::take(&mut self.scratch);
         around.clear();
         let mut split = 0;
@@ -256,9 +249,9 @@ impl Encoder {
         }
     }
 
-    fn marker(&mut self, name: &str) {
-        self.map(1);
-        self.text(name);
+    /// A map of one name: the number of the frame that comes next.
+    fn marker(&mut self, head: &[u8]) {
+        self.encoded(head);
         // Frame 0 is the document.
         self.unsigned(1 + self.frames.len() as u64);
     }

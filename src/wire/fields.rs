@@ -212,6 +212,20 @@ impl<'m> Fields<'m> {
         self.elements(name, |fields, reader| fields.read_key(name, reader))
     }
 
+    /// The same keys, but sharing the memory of the message: for those that are looked up and not kept.
+    ///
+    /// # Errors
+    /// When the field is missing or something else.
+    pub fn shared_keys(&self, name: &str) -> Result<Vec<TaskKey>, DocumentError> {
+        let keys = self.elements(name, |fields, reader| {
+            let mut ahead = *reader;
+            let Some(key) = shared_key(fields.message.document(), &mut ahead) else { return fields.read_key(name, reader) };
+            *reader = ahead;
+            Ok(key)
+        })?;
+        keys.ok_or_else(|| self.missing(name))
+    }
+
     /// # Errors
     /// When the field is missing or no array of texts.
     pub fn texts(&self, name: &str) -> Result<Vec<String>, DocumentError> {

@@ -215,6 +215,11 @@ impl<'a> Reader<'a> {
     /// Passes over one piece; gives how many values belong to it.
     fn skip_head(&mut self, elements_left: &mut usize) -> Result<usize, MsgpackError> {
         *elements_left = elements_left.checked_sub(1).ok_or(MsgpackError::TooManyElements { max: 0 })?;
+        let mut ahead = *self;
+        if ahead.short_ascii().is_some() {
+            *self = ahead;
+            return Ok(0);
+        }
         Ok(match self.token()? {
             Token::Array(length) => length,
             Token::Map(length) => length.saturating_mul(2),
@@ -226,6 +231,15 @@ impl<'a> Reader<'a> {
             | Token::Text(_)
             | Token::Binary(_) => 0,
         })
+    }
+
+    /// A text of less than 32 bytes, all of them ASCII, as nearly all names and many values are; what else is there is read
+    /// with `token`.
+    pub fn short_ascii(&mut self) -> Option<&'a [u8]> {
+        let length = usize::from(self.document.get(self.at)?.checked_sub(0xa0).filter(|length| *length < 32)?);
+        let text = self.document.get(self.at + 1..self.at + 1 + length).filter(|text| text.is_ascii())?;
+        self.at += 1 + length;
+        Some(text)
     }
 
     /// Reads the head of an array.

@@ -1,6 +1,5 @@
 //! The message that workers are sent most: run a task.
 
-use super::named_text;
 use super::to_worker::Replica;
 use crate::dask::{Priority, RunSpec, TaskKey, WorkerAddress};
 use crate::wire::encode::{Encode, Encoder};
@@ -51,16 +50,17 @@ where
     fn encode(&self, encoder: &mut Encoder) {
         encoder.encoded(b"\x8c\xa2op\xaccompute-task\xa3key");
         encoder.key(self.key);
-        encoder.text("run_id");
+        encoder.encoded(b"\xa6run_id");
         encoder.unsigned(self.run_id);
         encoder.encoded(b"\xa8priority\x93");
         // The worker's order is ascending, the user's is "higher runs first".
         encoder.number(-self.priority.user);
         encoder.number(self.priority.generation);
         encoder.integer(self.priority.order);
-        named_text(encoder, "stimulus_id", self.stimulus_id);
+        encoder.encoded(b"\xabstimulus_id");
+        encoder.text(self.stimulus_id);
         who_has_and_nbytes(encoder, self.dependencies.clone());
-        encoder.text("run_spec");
+        encoder.encoded(b"\xa8run_spec");
         encoder.run_spec(self.run_spec, self.key, self.dependencies.clone().map(|(key, ..)| key));
         let restrictions = self.resource_restrictions.clone().count();
         if restrictions == 0 && !self.actor && self.annotations.as_map().is_some_and(<[_]>::is_empty) && self.span_id.is_none() {

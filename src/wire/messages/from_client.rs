@@ -11,7 +11,7 @@ use crate::wire::value::Value;
 #[derive(Clone, Debug, PartialEq)]
 pub enum FromClient {
     UpdateGraph(Box<UpdateGraph>),
-    /// `client` is given where the Client speaks for another, as `fire-and-forget`.
+    /// `client` is given where the Client speaks for another, as `fire-and-forget`. The keys share the memory of the message.
     ClientDesiresKeys {
         keys: Vec<TaskKey>,
         client: Option<ClientName>,
@@ -123,8 +123,8 @@ impl FromClient {
         let text = |name| fields.text(name).map(str::to_owned);
         Ok(match fields.op() {
             "update-graph" => Self::UpdateGraph(Box::new(UpdateGraph::read(fields)?)),
-            "client-desires-keys" => Self::ClientDesiresKeys { keys: fields.keys("keys")?, client: client()? },
-            "client-releases-keys" => Self::ClientReleasesKeys { keys: fields.keys("keys")?, client: client()? },
+            "client-desires-keys" => Self::ClientDesiresKeys { keys: fields.shared_keys("keys")?, client: client()? },
+            "client-releases-keys" => Self::ClientReleasesKeys { keys: fields.shared_keys("keys")?, client: client()? },
             "report-key" => Self::ReportKey { key: fields.key("key")? },
             "cancel-keys" => Self::CancelKeys {
                 keys: fields.keys("keys")?,
@@ -154,7 +154,7 @@ impl UpdateGraph {
     fn read(fields: &Fields<'_>) -> Result<Self, DocumentError> {
         Ok(Self {
             expr_ser: fields.serialized("expr_ser")?,
-            keys: fields.keys("keys")?,
+            keys: fields.shared_keys("keys")?,
             internal_priority: fields.optional_value("internal_priority")?,
             submitting_task: fields.optional_key("submitting_task")?,
             fifo_timeout: fields.optional_value("fifo_timeout")?,

@@ -53,23 +53,22 @@ impl TaskFinished {
     /// Reads such a message in one pass, if it is one as workers write it: the op first, nothing twice, nothing wrong.
     pub(super) fn read_quickly<'m>(document: &'m Bytes, reader: &mut Reader<'m>, elements_left: &mut usize) -> Option<Self> {
         let Token::Map(length) = reader.token().ok()? else { return None };
-        if reader.token() != Ok(Token::Text("op")) || reader.token() != Ok(Token::Text("task-finished")) {
+        if reader.short_ascii() != Some(b"op") || reader.short_ascii() != Some(b"task-finished") {
             return None;
         }
         let (mut key, mut run_id, mut nbytes, mut type_pickle, mut compute_seconds) = (None, None, None, None, None);
         for _ in 1..length {
-            let Token::Text(name) = reader.token().ok()? else { return None };
-            let is_first = match name {
-                "key" => key.replace(shared_key(document, reader)?).is_none(),
-                "run_id" => run_id.replace(unsigned(reader)?).is_none(),
-                "nbytes" => nbytes.replace(unsigned(reader)?).is_none(),
-                "type" => type_pickle.replace(binary(document, reader)?).is_none(),
-                "startstops" => {
+            let is_first = match reader.short_ascii()? {
+                b"key" => key.replace(shared_key(document, reader)?).is_none(),
+                b"run_id" => run_id.replace(unsigned(reader)?).is_none(),
+                b"nbytes" => nbytes.replace(unsigned(reader)?).is_none(),
+                b"type" => type_pickle.replace(binary(document, reader)?).is_none(),
+                b"startstops" => {
                     let is_first = compute_seconds.is_none();
                     read_startstops(reader, elements_left, &mut compute_seconds)?;
                     is_first
                 }
-                "op" => false,
+                b"op" => false,
                 _ => reader.skip(elements_left).is_ok(),
             };
             if !is_first {
@@ -86,14 +85,13 @@ impl<'m> StartStop<'m> {
         let Token::Map(length) = reader.token().ok()? else { return None };
         let (mut action, mut start, mut stop) = (None, None, None);
         for _ in 0..length {
-            let Token::Text(name) = reader.token().ok()? else { return None };
-            match name {
-                "action" => {
+            match reader.short_ascii()? {
+                b"action" => {
                     let Token::Text(text) = reader.token().ok()? else { return None };
                     action = Some(text);
                 }
-                "start" => start = Some(number(reader)?),
-                "stop" => stop = Some(number(reader)?),
+                b"start" => start = Some(number(reader)?),
+                b"stop" => stop = Some(number(reader)?),
                 _ => {
                     reader.skip(elements_left).ok()?;
                 }

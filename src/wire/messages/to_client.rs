@@ -102,10 +102,12 @@ impl Encode for ToClient {
                 named_text(encoder, "error", error);
             }
             Self::KeyInMemory { key, type_pickle } => {
-                head(encoder, op, 1 + usize::from(type_pickle.is_some()));
-                named_key(encoder, key);
+                // Clients are told nothing else as often.
+                encoder.map(2 + usize::from(type_pickle.is_some()));
+                encoder.encoded(b"\xa2op\xadkey-in-memory\xa3key");
+                encoder.key(key);
                 if let Some(type_pickle) = type_pickle {
-                    encoder.text("type");
+                    encoder.encoded(b"\xa4type");
                     encoder.binary(type_pickle);
                 }
             }
