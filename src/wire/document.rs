@@ -73,7 +73,10 @@ impl<'m> Items<'m> {
         message: &'m Message,
         read: impl Fn(&mut Self) -> Result<Option<T>, DocumentError>,
     ) -> Result<Vec<T>, DocumentError> {
-        message.check_references()?;
+        // Without further frames there is nothing to share; whoever reads a reference finds that out.
+        if message.frames.len() > 1 {
+            message.check_references()?;
+        }
         let mut reader = Reader::new(message.document());
         let items_left = match reader.token()? {
             Token::Array(length) => length,

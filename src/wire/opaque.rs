@@ -184,11 +184,7 @@ impl Message {
     /// Fails when the document refers to frames that are not there, or to the same ones twice: no peer does, and a
     /// small document could make a large value so. The document itself was checked before.
     pub(super) fn check_references(&self) -> Result<(), DocumentError> {
-        // Without further frames there is nothing to share; whoever reads a reference finds that out.
         let mut left = self.frames.len().saturating_sub(1);
-        if left == 0 {
-            return Ok(());
-        }
         let mut reader = Reader::new(self.document());
         while reader.remaining() > 0 {
             if reader.token()? != Token::Map(1) {

@@ -173,7 +173,11 @@ fn frames_that_are_not_there_are_errors() {
     let document = |frame: i64| Value::map([("__Serialized__", frame.into())]).encode();
     for frame in [1, 7, i64::MAX] {
         let error = DocumentError::NoSuchFrame { frame, frames: 1 };
-        assert_eq!(Value::decode(&arrived(document(frame))), Err(error));
+        assert_eq!(Value::decode(&arrived(document(frame))), Err(error.clone()));
+        // Also where the reference could pass for a map of keys to values.
+        let data = Value::map([("__Serialized__", frame.into())]);
+        let request = Value::map([("op", "scatter".into()), ("data", data)]).encode();
+        assert_eq!(Request::decode(arrived(request)).map(|request| request.reply), Err(error));
     }
     // A header that claims more frames than there are.
     let mut message = arrived(document(1));
