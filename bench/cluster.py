@@ -87,7 +87,16 @@ class Operator(Place):
         self.api = api
         http, first = free_port(), free_port()
         # An EndpointSlice may not point at loopback; nobody comes by this one.
-        command = [MAINSTAY, "operator", "--namespaces", f"{NAMESPACE},{WITHOUT_WORKERS}", "--pod-ip", "10.255.255.254", "--log-level", "info"]
+        command = [
+            MAINSTAY,
+            "operator",
+            "--namespaces",
+            f"{NAMESPACE},{WITHOUT_WORKERS}",
+            "--pod-ip",
+            "10.255.255.254",
+            "--log-level",
+            "info",
+        ]
         command += ["--http-port", http, "--port-from", first]
         self.process = self.start(command, "operator", env={**environment(), "KUBECONFIG": api.kubeconfig})
         port = self.process.await_output(r"serving a namespace.*port=\D*(\d+)")[1]
@@ -180,7 +189,9 @@ def create(api, namespace, count, phase):
 
     def have_come():
         items = api.get(collections(namespace))["items"]
-        missing.difference_update(item["metadata"]["name"] for item in items if item.get("status", {}).get("phase") == phase)
+        missing.difference_update(
+            item["metadata"]["name"] for item in items if item.get("status", {}).get("phase") == phase
+        )
         return not missing
 
     await_condition(have_come, f"{count:,} collections are {phase}", 2)
@@ -203,7 +214,13 @@ def status_of_many(api, operator, count):
 
     await_condition(persisted, f"{name} is persisted", 0.5)
     took = time.time() - began
-    return {"tasks": count, "seconds": took, "writes": api.status_writes() - writes, "largest": max(sizes), "bytes": sizes[-1]}
+    return {
+        "tasks": count,
+        "seconds": took,
+        "writes": api.status_writes() - writes,
+        "largest": max(sizes),
+        "bytes": sizes[-1],
+    }
 
 
 def run(is_quick, say, wanted=""):
@@ -217,7 +234,9 @@ def run(is_quick, say, wanted=""):
         results["latency"] = latencies(api, operator, how["applied"], how["kubectl"])
         say(f"apply to first task: {quantile(results['latency']['applied_ms'], 0.5):.1f} ms")
         results["idle"] = idle(api, operator, how["waiting"], how["persisted"], how["idle_seconds"])
-        say(f"idle, persisted in {results['idle']['persisted_s']:.0f} s: {results['idle']['memory_mb']:.0f} MB, {results['idle']['share']:.2%} of a core")
+        say(
+            f"idle, persisted in {results['idle']['persisted_s']:.0f} s: {results['idle']['memory_mb']:.0f} MB, {results['idle']['share']:.2%} of a core"
+        )
         results["status"] = status_of_many(api, operator, how["tasks"])
         say(f"{results['status']['writes']:.0f} status writes in {results['status']['seconds']:.1f} s")
     return results
@@ -226,7 +245,12 @@ def run(is_quick, say, wanted=""):
 def show(results):
     latency, still, status = results["latency"], results["idle"], results["status"]
     rows = [
-        [what, len(values), *(f"{quantile(values, share):.1f}" for share in (0.5, 0.99)), ratio(values, latency["patched_ms"])]
+        [
+            what,
+            len(values),
+            *(f"{quantile(values, share):.1f}" for share in (0.5, 0.99)),
+            ratio(values, latency["patched_ms"]),
+        ]
         for what, values in [
             ("a status write of 400 B (PATCH)", latency["patched_ms"]),
             (f"apply of {TASKS} inline tasks, warm workers → first task on the wire", latency["applied_ms"]),

@@ -20,7 +20,9 @@ class ApiServer:
         config = yaml.safe_load(open(kubeconfig))
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         self.address = urllib.parse.urlsplit(cluster["server"])
-        self.context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+        self.context = ssl.create_default_context(
+            cadata=base64.b64decode(cluster["certificate-authority-data"]).decode()
+        )
         with tempfile.NamedTemporaryFile() as certificate, tempfile.NamedTemporaryFile() as key:
             for file, field in ((certificate, "client-certificate-data"), (key, "client-key-data")):
                 file.write(base64.b64decode(user[field]))
@@ -53,7 +55,9 @@ class ApiServer:
         """How many writes of the statuses of collections the API server has counted."""
         wanted = ('resource="persistedcollections"', 'subresource="status"')
         lines = self.request("GET", "/metrics").splitlines()
-        counts = [line for line in lines if line.startswith("apiserver_request_total{") and all(w in line for w in wanted)]
+        counts = [
+            line for line in lines if line.startswith("apiserver_request_total{") and all(w in line for w in wanted)
+        ]
         return sum(float(line.rpartition(" ")[2]) for line in counts if 'verb="GET"' not in line)
 
 

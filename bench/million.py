@@ -50,7 +50,12 @@ def waits(answers, relay, times):
         late = [wait for at, wait in answers if start - wait / 1e3 <= at <= end]
         took = [wait - n * PAUSE_MS for wait in late for n in range(1 + int(wait / PAUSE_MS))]
         if took:
-            found[name] = {"p50": quantile(took, 0.5), "p99": quantile(took, 0.99), "max": max(took), "count": len(took)}
+            found[name] = {
+                "p50": quantile(took, 0.5),
+                "p99": quantile(took, 0.99),
+                "max": max(took),
+                "count": len(took),
+            }
     return found
 
 
@@ -62,7 +67,9 @@ def run(is_quick, say, wanted=""):
             continue
         others, ping = share_of_others(), ping_pong_us()
         took = [measure(shape, count) for _ in range(1 if is_quick or count > 10_000 else 3)]
-        say(f"{name}: {statistics.median(run['cpu_us'] for run in took):.1f} µs/task, waits {took[-1]['waits'].get('taken in')}")
+        say(
+            f"{name}: {statistics.median(run['cpu_us'] for run in took):.1f} µs/task, waits {took[-1]['waits'].get('taken in')}"
+        )
         results.append({"name": name, "shape": shape, "runs": took, "others": others, "ping_pong_us": ping})
     return results
 
@@ -86,7 +93,9 @@ def show(results):
         ])  # fmt: skip
         for window, wait in result["runs"][-1]["waits"].items():
             if tasks > 50_000:
-                stalls.append([result["name"], window, wait["count"], *(f"{wait[key]:.1f}" for key in ("p50", "p99", "max"))])
+                stalls.append(
+                    [result["name"], window, wait["count"], *(f"{wait[key]:.1f}" for key in ("p50", "p99", "max"))]
+                )
     head = ["program", "CPU s", f"CPU µs/task (to {results[0]['name']})", "tasks/s", "round trips a hop"]
     text = table([*head, "RSS MB, before → held", "at most", "after release"], rows)
     return f"{text}\n\n{table(['program', 'while the graph is', 'answers', 'p50 ms', 'p99 ms', 'longest ms'], stalls)}"

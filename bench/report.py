@@ -46,7 +46,9 @@ def plot(results):
     panels = [("cpu_us", "CPU of the scheduler, µs a task"), ("held_bytes", "memory held, bytes a task")]
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 0.9 + 0.25 * len(results)), sharey=True, layout="constrained")
     for axis, (name, title) in zip(axes, panels):
-        sides = [[max(1, median([pair[side] for pair in result["pairs"]], name)) for result in results] for side in NAMES]
+        sides = [
+            [max(1, median([pair[side] for pair in result["pairs"]], name)) for result in results] for side in NAMES
+        ]
         rows = range(len(results))
         axis.hlines(rows, *sides, color="#cccccc", zorder=1)
         for side, values in zip(NAMES, sides):
@@ -54,7 +56,11 @@ def plot(results):
             ahead = -1 if side == "mainstay" else 1
             for row, value in zip(rows, values):
                 shown = f"{value:,.{1 if value < 100 else 0}f}"
-                place = {"xytext": (7 * ahead, 0), "textcoords": "offset points", "ha": "right" if ahead < 0 else "left"}
+                place = {
+                    "xytext": (7 * ahead, 0),
+                    "textcoords": "offset points",
+                    "ha": "right" if ahead < 0 else "left",
+                }
                 axis.annotate(shown, (value, row), va="center_baseline", fontsize=7, **place)
         axis.set(xscale="log", title=title, yticks=rows, yticklabels=[result["name"] for result in results])
         axis.margins(x=0.2, y=0.03)

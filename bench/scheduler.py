@@ -147,7 +147,9 @@ def run(is_quick, say, wanted=""):
 
 def after(pairs):
     """How much more there is after release than before, of both sides."""
-    return " → ".join(f"{100 * (median([pair[name] for pair in pairs], 'released_share') - 1):+.0f} %" for name in NAMES)
+    return " → ".join(
+        f"{100 * (median([pair[name] for pair in pairs], 'released_share') - 1):+.0f} %" for name in NAMES
+    )
 
 
 def show(results):

@@ -80,7 +80,9 @@ def show(results):
         pairs = result["pairs"]
         ours, alone = [pair["mainstay"] for pair in pairs], [pair["lowering"] for pair in pairs]
         share = statistics.median(pair["lowering"]["seconds"] / pair["dask"]["first_s"] for pair in pairs)
-        firsts.append([result["name"], len(pairs), compare(pairs, "first_s", "{:.2f}"), compare(pairs, "call_s", "{:.2f}")])
+        firsts.append(
+            [result["name"], len(pairs), compare(pairs, "first_s", "{:.2f}"), compare(pairs, "call_s", "{:.2f}")]
+        )
         rows.append([
             result["name"],
             *(f"{median(ours, part):.2f}" for part in ("handed_in_s", "lowered_s", "sent_s")),
@@ -91,6 +93,16 @@ def show(results):
         ])  # fmt: skip
     head = ["graph", "pairs", "s from the call to the first task", "s of it in the call"]
     text = table(head, firsts)
-    head = ["graph, Mainstay", "s until the builder has it", "s until it answers", "s its answer takes", "ms from its first byte to the first task"]
-    head += ["ms from its last byte to the first task", "MB of the answer", "s of lowering alone (of the stock time to the first task)"]
+    head = [
+        "graph, Mainstay",
+        "s until the builder has it",
+        "s until it answers",
+        "s its answer takes",
+        "ms from its first byte to the first task",
+    ]
+    head += [
+        "ms from its last byte to the first task",
+        "MB of the answer",
+        "s of lowering alone (of the stock time to the first task)",
+    ]
     return f"{text}\n\n{table(head, rows)}"

@@ -27,7 +27,9 @@ def programs(is_quick):
 def measure(name, graph, outputs):
     """No other worker lowers: what that takes is in the workers' figures."""
     with side(name, has_builder=False) as one:
-        workers = [one.start_worker(one.address, f"worker-{number}", "--host", "127.0.0.1") for number in range(WORKERS)]
+        workers = [
+            one.start_worker(one.address, f"worker-{number}", "--host", "127.0.0.1") for number in range(WORKERS)
+        ]
         with Client(one.address) as client:
             one.await_workers(client, WORKERS)
             # What is imported at the first graph is none of this one's cost.
