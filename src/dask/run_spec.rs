@@ -31,7 +31,7 @@ pub struct RunSpecForm {
     pub wrapping: Wrapping,
     /// What each blob of this form begins with.
     pub head: Bytes,
-    /// Python statements to be run where the run spec is decoded.
+    /// Python statements to be run where a worker decodes the first of them.
     pub imports: Option<Arc<str>>,
     /// How the blob knows the dependencies.
     pub names: DependencyNames,
@@ -74,6 +74,11 @@ impl RunSpec {
     /// `None` when the blob is a run spec already.
     pub fn form(&self) -> Option<&RunSpecForm> {
         self.pieces.forms.get(self.form as usize)
+    }
+
+    /// Python statements to be run where a worker decodes it, the first time.
+    pub fn imports(&self) -> Option<&Arc<str>> {
+        self.form()?.imports.as_ref()
     }
 
     /// What comes after the form's head.

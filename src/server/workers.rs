@@ -1,7 +1,8 @@
 //! The workers that registered with one namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -56,6 +57,8 @@ pub(crate) struct Worker {
     metrics: Bytes,
     /// What its own flag says: only these names may go to it on the wire.
     pub(crate) declared: Resources,
+    /// The statements that it has been told to run, which import what tasks need.
+    imported: BTreeSet<Arc<str>>,
     facts: Facts,
     /// Where its comm comes from.
     pub(crate) peer: IpAddr,
@@ -105,6 +108,8 @@ impl Workers {
             Some(executor) => Value::map([("executor", executor.into())]),
             None => Value::Map(Vec::new()),
         };
+        // Running them takes a worker longer than most of what else it does about a task.
+        let imports = task.run_spec().imports().filter(|imports| entry.imported.insert(Arc::clone(imports)));
         // A name that the worker did not declare itself would make it exit; the engine counts those alone.
         let is_taken = |(name, amount): &(&str, Amount)| !amount.is_zero() && !entry.declared.get(name).is_zero();
         entry.batch.push(&ComputeTaskView {
@@ -113,6 +118,7 @@ impl Workers {
             dependencies: task.dependencies().map(|each| (each.key(), each.nbytes(), each.holders())),
             priority: task.priority(),
             run_spec: task.run_spec(),
+            imports: imports.map(AsRef::as_ref),
             resource_restrictions: task.resources().iter().filter(is_taken).map(|(name, amount)| (name, amount.as_f64())),
             actor: task.is_actor(),
             annotations: &annotations,
@@ -260,6 +266,7 @@ impl Namespace {
             services: registration.services,
             metrics: registration.metrics,
             declared: declared(&resources),
+            imported: BTreeSet::new(),
             facts,
             peer,
             outbox,

@@ -214,15 +214,21 @@ impl Encoder {
     }
 
     /// How to run a task, which the worker unpickles at once. `dependencies` in the order in which the run spec numbers them.
-    pub fn run_spec<'k>(&mut self, run_spec: &RunSpec, key: &TaskKey, dependencies: impl ExactSizeIterator<Item = &'k TaskKey>) {
+    pub fn run_spec<'k>(
+        &mut self,
+        run_spec: &RunSpec,
+        key: &TaskKey,
+        imports: Option<&str>,
+        dependencies: impl ExactSizeIterator<Item = &'k TaskKey>,
+    ) {
         self.marker(b"\x81\xab__Pickled__");
         let mut around = std::mem::take(&mut self.scratch);
         around.clear();
         let mut split = 0;
         if let Some(form) = run_spec.form() {
-            write_up_to_blob(&mut around, form, key, run_spec.blob().len());
+            write_up_to_blob(&mut around, form, key, imports, run_spec.blob().len());
             split = around.len();
-            write_after_blob(&mut around, form, dependencies);
+            write_after_blob(&mut around, form, imports.is_some(), dependencies);
         }
         self.pickled_around(&around[..split], run_spec, &around[split..]);
         self.scratch = around;

@@ -42,9 +42,9 @@ class RunSpecs:
     that worker's connection, and it would exit. Inside a blob the dependencies have numbers, so tasks that do the same
     share one. A head is what the blobs of all tasks that call the same function begin with; it is part of their form.
 
-    Packages are imported before that, where run specs are decoded: in the one thread of the worker's event loop. Unpickling
-    begins with the innermost module, and two threads that do so for the first time get half of a package
-    (`_DeadlockError`, or "cannot import name").
+    Packages are imported before that, where a worker decodes the first run spec that needs them: in the one thread of its
+    event loop. Unpickling begins with the innermost module, and two threads that do so for the first time get half of a
+    package (`_DeadlockError`, or "cannot import name").
     """
 
     def __init__(self):

@@ -29,6 +29,8 @@ pub struct ComputeTaskView<'a, Dependencies, Resources> {
     pub dependencies: Dependencies,
     pub priority: Priority,
     pub run_spec: &'a RunSpec,
+    /// What is to be imported before; a worker has to be told once.
+    pub imports: Option<&'a str>,
     /// Only names that the worker itself declared: others make it exit.
     pub resource_restrictions: Resources,
     pub actor: bool,
@@ -61,7 +63,7 @@ where
         encoder.text(self.stimulus_id);
         who_has_and_nbytes(encoder, self.dependencies.clone());
         encoder.encoded(b"\xa8run_spec");
-        encoder.run_spec(self.run_spec, self.key, self.dependencies.clone().map(|(key, ..)| key));
+        encoder.run_spec(self.run_spec, self.key, self.imports, self.dependencies.clone().map(|(key, ..)| key));
         let restrictions = self.resource_restrictions.clone().count();
         if restrictions == 0 && !self.actor && self.annotations.as_map().is_some_and(<[_]>::is_empty) && self.span_id.is_none() {
             return encoder.encoded(PLAIN_TAIL);
@@ -93,6 +95,7 @@ impl Encode for ComputeTask {
             dependencies: self.dependencies.iter().map(|(key, nbytes, workers)| (key, *nbytes, workers.iter())),
             priority: self.priority,
             run_spec: &self.run_spec,
+            imports: self.run_spec.imports().map(AsRef::as_ref),
             resource_restrictions: self.resource_restrictions.iter().map(|(name, amount)| (name.as_str(), *amount)),
             actor: self.actor,
             annotations: &self.annotations,

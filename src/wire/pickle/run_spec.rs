@@ -36,7 +36,13 @@ const REDUCE: &[u8] = b"R";
 const STOP: &[u8] = b".";
 
 /// Writes a run spec up to its blob.
-pub(in crate::wire) fn write_up_to_blob(buffer: &mut Vec<u8>, form: &RunSpecForm, key: &TaskKey, blob_length: usize) {
+pub(in crate::wire) fn write_up_to_blob(
+    buffer: &mut Vec<u8>,
+    form: &RunSpecForm,
+    key: &TaskKey,
+    imports: Option<&str>,
+    blob_length: usize,
+) {
     write(buffer, &[PROTOCOL, TASK, MARK]);
     write_key(buffer, key);
     match &form.wrapping {
@@ -49,7 +55,7 @@ pub(in crate::wire) fn write_up_to_blob(buffer: &mut Vec<u8>, form: &RunSpecForm
         }
     }
     if form.wrapping.loads_blob() {
-        if let Some(imports) = &form.imports {
+        if let Some(imports) = imports {
             // `operator.getitem((exec(imports, {}), …), 1)`: both are evaluated, the second is taken.
             write(buffer, &[GETITEM, EXEC, MARK]);
             write_text(buffer, imports);
@@ -65,11 +71,12 @@ pub(in crate::wire) fn write_up_to_blob(buffer: &mut Vec<u8>, form: &RunSpecForm
 pub(in crate::wire) fn write_after_blob<'k>(
     buffer: &mut Vec<u8>,
     form: &RunSpecForm,
+    has_imports: bool,
     dependencies: impl ExactSizeIterator<Item = &'k TaskKey>,
 ) {
     if form.wrapping.loads_blob() {
         write(buffer, &[TUPLE, REDUCE]);
-        if form.imports.is_some() {
+        if has_imports {
             write(buffer, &[TUPLE_OF_TWO, ONE, TUPLE_OF_TWO, REDUCE]);
         }
     }
