@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::vec;
 
 use rustc_hash::FxHashMap;
 
@@ -15,11 +16,51 @@ use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
 use crate::engine::{Annotations, ClientId, Engine, Graph, GraphTask, Requirements, WorkerSelector};
 
-/// On whose behalf a graph comes, and under which conditions.
-pub(super) struct Intake<'a> {
+/// A graph that is taken in: on whose behalf, under which conditions, and what is left of it.
+#[derive(Debug)]
+pub(super) struct Intake {
     pub(super) owner: Owner,
-    pub(super) requirements: &'a Requirements,
+    pub(super) requirements: Requirements,
     pub(super) generation: f64,
+    /// Without its tasks and annotations.
+    graph: Graph,
+    tasks: vec::IntoIter<GraphTask>,
+    annotations: Vec<Arc<Annotations>>,
+    /// The tasks taken in so far, by the place of their keys.
+    ids: Vec<Option<TaskId>>,
+}
+
+impl Intake {
+    pub(super) fn new(owner: Owner, requirements: Requirements, generation: f64, mut graph: Graph) -> Self {
+        let tasks = std::mem::take(&mut graph.tasks).into_iter();
+        let annotations = std::mem::take(&mut graph.annotations).into_iter().map(Arc::new).collect();
+        let ids = vec![None; graph.keys.len()];
+        Self { owner, requirements, generation, graph, tasks, annotations, ids }
+    }
+
+    /// How many tasks are left.
+    pub(super) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Whether each task comes after all that it reads, as far as these are in the graph.
+    pub(super) fn is_ordered(&self) -> bool {
+        let mut later = vec![false; self.graph.keys.len()];
+        self.tasks.as_slice().iter().for_each(|task| later[task.key as usize] = true);
+        self.tasks.as_slice().iter().all(|task| {
+            let reads = self.graph.dependencies(&task.dependencies);
+            let is_in_order = reads.iter().all(|place| !later[*place as usize]);
+            later[task.key as usize] = false;
+            is_in_order
+        })
+    }
+
+    /// The keys that other graphs have to bring.
+    pub(super) fn foreign_keys(&self) -> impl Iterator<Item = &TaskKey> {
+        let mut is_own = vec![false; self.graph.keys.len()];
+        self.tasks.as_slice().iter().for_each(|task| is_own[task.key as usize] = true);
+        self.graph.keys.iter().zip(is_own).filter(|(_, is_own)| !is_own).map(|(key, _)| key)
+    }
 }
 
 /// Under which conditions a task runs.
@@ -38,35 +79,34 @@ pub(super) struct TakenIn {
 }
 
 impl Engine {
-    /// Adds the tasks of a graph that are not known yet; the others keep what they have, as in Dask. Only what a collection
-    /// brought itself and has neither run nor started is told anew how to run: somebody edited it because it failed.
+    /// Adds the next so many tasks of a graph that are not known yet; the others keep what they have, as in Dask. Only what a
+    /// collection brought itself and has neither run nor started is told anew how to run: somebody edited it because it
+    /// failed.
     ///
     /// Nothing is limbo: a task that depends on a key nobody knows is refused, which fails it; so is every new task of a
     /// graph with a cycle or too many tasks. A task that was refused can be brought again by a later graph.
-    pub(super) fn take_in_graph(&mut self, mut graph: Graph, intake: &Intake<'_>) -> Vec<TakenIn> {
-        let tasks = std::mem::take(&mut graph.tasks);
-        let annotations: Vec<Arc<Annotations>> = std::mem::take(&mut graph.annotations).into_iter().map(Arc::new).collect();
-        let mut taken_in = Vec::with_capacity(tasks.len());
-        let mut fresh = Vec::with_capacity(tasks.len());
+    pub(super) fn take_in_tasks(&mut self, intake: &mut Intake, count: usize) -> Vec<TakenIn> {
+        let count = count.min(intake.tasks.len());
+        let mut taken_in = Vec::with_capacity(count);
+        let mut fresh = Vec::with_capacity(count);
         let mut without_room = false;
-        // By the place of their keys.
-        let mut ids: Vec<Option<TaskId>> = vec![None; graph.keys.len()];
         let mut known_conditions: FxHashMap<_, Conditions> = FxHashMap::default();
-        self.tasks.reserve(tasks.len());
-        for graph_task in tasks {
-            let own = graph_task.annotations.and_then(|index| annotations.get(index as usize));
-            let Some((id, is_new)) = self.record(&graph, &graph_task, intake.owner) else {
+        self.tasks.reserve(count);
+        for _ in 0..count {
+            let Some(graph_task) = intake.tasks.next() else { break };
+            let own = graph_task.annotations.and_then(|index| intake.annotations.get(index as usize));
+            let Some((id, is_new)) = self.record(&intake.graph, &graph_task, intake.owner) else {
                 without_room = true;
                 continue;
             };
-            ids[graph_task.key as usize] = Some(id);
+            intake.ids[graph_task.key as usize] = Some(id);
             taken_in.push(TakenIn { id, annotations: own.cloned() });
             if is_new {
                 // Most tasks of a graph are under the same.
                 let kind = (graph_task.annotations, graph_task.actor, self.tasks[id].is_suspect());
                 let conditions = *known_conditions
                     .entry(kind)
-                    .or_insert_with(|| self.conditions(intake.requirements, own.map(|own| &**own), kind.1, kind.2));
+                    .or_insert_with(|| self.conditions(&intake.requirements, own.map(|own| &**own), kind.1, kind.2));
                 fresh.push((id, graph_task.dependencies.clone()));
                 self.describe_task(id, graph_task, intake);
                 self.requirements.retain(conditions.requirement);
@@ -76,7 +116,7 @@ impl Engine {
         for conditions in known_conditions.values() {
             self.requirements.release(conditions.requirement);
         }
-        let (mut refused, may_have_cycle) = self.connect(&fresh, &graph, &ids);
+        let (mut refused, may_have_cycle) = self.connect(&fresh, &intake.graph, &intake.ids);
         let ids: Vec<TaskId> = fresh.into_iter().map(|(id, _)| id).collect();
         if without_room {
             let message = self.why_no_room();
@@ -170,7 +210,7 @@ impl Engine {
         self.tasks.insert(Task::new(key.clone(), owner, requirement, prefix))
     }
 
-    fn describe_task(&mut self, id: TaskId, graph_task: GraphTask, intake: &Intake<'_>) {
+    fn describe_task(&mut self, id: TaskId, graph_task: GraphTask, intake: &Intake) {
         let task = &mut self.tasks[id];
         task.run_spec = Some(graph_task.run_spec);
         task.origin = intake.owner;

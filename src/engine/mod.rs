@@ -20,6 +20,7 @@
 // A new state or stimulus has to show every place that must think about it.
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod arrival;
 mod collection;
 mod compute_task;
 mod cycle;
@@ -73,6 +74,7 @@ pub use view::WorkerView;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::dask::{Priority, TaskKey};
+use arrival::Arrival;
 use collection::Collection;
 use generations::{Generations, Place};
 use prefix::PrefixTable;
@@ -97,6 +99,8 @@ pub struct Config {
     pub bandwidth: f64,
     /// Further tasks are refused.
     pub tasks_max: usize,
+    /// How many tasks of a graph are taken in before something else gets its turn.
+    pub intake_tasks_max: usize,
     /// How workers are chosen; one of `POLICIES`.
     pub placement: &'static dyn Placement,
 }
@@ -109,6 +113,7 @@ impl Default for Config {
             allowed_failures: 3,
             bandwidth: 100e6,
             tasks_max: 10_000_000,
+            intake_tasks_max: 2_000,
             placement: &Locality,
         }
     }
@@ -173,6 +178,8 @@ pub struct Engine {
     frees: BTreeMap<WorkerId, Vec<TaskKey>>,
     /// Runs that were given up, with what they take until they are over.
     given_up: Vec<(TaskKey, Run, Resources)>,
+    /// Graphs of which only a part was taken in so far.
+    arrivals: VecDeque<Arrival>,
     changed: BTreeSet<CollectionId>,
     out: Vec<Instruction>,
 
@@ -212,6 +219,7 @@ impl Engine {
             unindexed: Vec::new(),
             frees: BTreeMap::new(),
             given_up: Vec::new(),
+            arrivals: VecDeque::new(),
             changed: BTreeSet::new(),
             out: Vec::new(),
             story: Story::default(),
@@ -249,7 +257,8 @@ impl Engine {
 
     /// When to call `handle_stimulus` with `Stimulus::Timeout` if nothing else happens first.
     pub fn next_timeout(&self) -> Option<Millis> {
-        self.balance_at.into_iter().chain(self.reduce_at).min()
+        let arrives_at = (!self.arrivals.is_empty()).then_some(self.now);
+        [arrives_at, self.balance_at, self.reduce_at].into_iter().flatten().min()
     }
 
     fn take_in(&mut self, stimulus: Stimulus) {
@@ -287,7 +296,7 @@ impl Engine {
             Stimulus::CollectionRemoved { collection } => self.on_collection_removed(collection),
 
             Stimulus::UpdateGraph { client, graph, wanted, requirements, submitting_task } => {
-                self.on_update_graph(client, graph, &wanted, &requirements, submitting_task.as_ref());
+                self.on_update_graph(client, graph, wanted, requirements, submitting_task.as_ref());
             }
             Stimulus::ClientDesiresKeys { client, keys } => self.on_client_desires_keys(client, &keys),
             Stimulus::ClientReleasesKeys { client, keys } => self.on_client_releases_keys(client, &keys),
@@ -299,7 +308,7 @@ impl Engine {
             Stimulus::ClientLeft { client } => self.on_client_left(client),
 
             // Dispatch and balance follow every stimulus.
-            Stimulus::Timeout => {}
+            Stimulus::Timeout => self.continue_arrivals(),
         }
     }
 

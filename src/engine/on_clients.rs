@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use smallvec::SmallVec;
 
 use crate::dask::TaskKey;
+use crate::engine::arrival::Wishes;
 use crate::engine::intake::Intake;
 use crate::engine::on_tasks::NBYTES_MAX;
 use crate::engine::owner::Owner;
@@ -20,10 +21,11 @@ impl Engine {
         &mut self,
         client: ClientId,
         graph: Graph,
-        wanted: &[TaskKey],
-        requirements: &Requirements,
+        wanted: Vec<TaskKey>,
+        requirements: Requirements,
         submitting_task: Option<&TaskKey>,
     ) {
+        self.complete_arrivals_of(Owner::Client(client));
         let parent = submitting_task.and_then(|key| self.tasks.id(key));
         let generation = match parent {
             // Sic: the first element of the parent's priority, which is the user's. Source: distributed 2026.8.0,
@@ -34,11 +36,18 @@ impl Engine {
                 self.generations.number(place) as f64
             }
         };
-        self.take_in_graph(graph, &Intake { owner: Owner::Client(client), requirements, generation });
-        self.on_client_desires_keys(client, wanted);
+        let intake = Intake::new(Owner::Client(client), requirements, generation, graph);
+        self.complete_arrivals_with(intake.foreign_keys());
+        self.arrive(intake, Wishes::OfClient { client, keys: wanted.into_iter() });
     }
 
     pub(super) fn on_client_desires_keys(&mut self, client: ClientId, keys: &[TaskKey]) {
+        self.complete_arrivals_of(Owner::Client(client));
+        self.desire_keys(client, keys);
+    }
+
+    pub(super) fn desire_keys(&mut self, client: ClientId, keys: &[TaskKey]) {
+        self.complete_arrivals_with(keys);
         let mut unknown = Vec::new();
         for key in keys {
             match self.tasks.id(key) {
@@ -56,6 +65,7 @@ impl Engine {
     }
 
     pub(super) fn on_client_releases_keys(&mut self, client: ClientId, keys: &[TaskKey]) {
+        self.complete_arrivals_of(Owner::Client(client));
         for key in keys {
             match self.tasks.id(key) {
                 Some(id) => self.unwant(id, Owner::Client(client)),
@@ -65,6 +75,7 @@ impl Engine {
     }
 
     pub(super) fn on_client_left(&mut self, client: ClientId) {
+        self.complete_arrivals_of(Owner::Client(client));
         for id in self.clients.remove(&client).unwrap_or_default().iter() {
             self.unwant(id, Owner::Client(client));
         }
@@ -73,6 +84,8 @@ impl Engine {
     /// Cancels keys and what depends on them, for this Client where others want them too, with `force` for all Clients.
     /// A collection's wishes stay.
     pub(super) fn on_cancel_keys(&mut self, client: ClientId, keys: &[TaskKey], force: bool) {
+        self.complete_arrivals_of(Owner::Client(client));
+        self.complete_arrivals_with(keys);
         let mut seen = BTreeSet::new();
         let mut pending: Vec<TaskId> = keys.iter().rev().filter_map(|key| self.tasks.id(key)).collect();
         let mut cancelled: BTreeMap<ClientId, Vec<TaskKey>> = BTreeMap::new();
@@ -97,6 +110,7 @@ impl Engine {
 
     /// Gives failed tasks another try: what failed by itself at the root of each key, and then all that it had failed.
     pub(super) fn on_retry_keys(&mut self, keys: &[TaskKey]) {
+        self.complete_arrivals_with(keys);
         let mut seen = BTreeSet::new();
         let mut pending: Vec<TaskId> = keys.iter().rev().filter_map(|key| self.tasks.id(key)).collect();
         while let Some(id) = pending.pop() {
@@ -127,6 +141,7 @@ impl Engine {
     }
 
     pub(super) fn on_data_scattered(&mut self, client: ClientId, key: &TaskKey, nbytes: u64, workers: &[WorkerId]) {
+        self.complete_arrivals_of(Owner::Client(client));
         let holders: SmallVec<[WorkerId; 4]> = workers.iter().copied().filter(|id| self.workers.contains_key(id)).collect();
         if holders.is_empty() {
             self.ignore();

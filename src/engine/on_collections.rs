@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::dask::TaskKey;
+use crate::engine::arrival::Wishes;
 use crate::engine::collection::{Collection, Output};
 use crate::engine::intake::Intake;
 use crate::engine::overrides::{Matches, closest};
@@ -31,8 +32,9 @@ impl Engine {
         requirements: Requirements,
         past: &Past,
     ) {
-        self.changed.insert(id);
         let owner = Owner::Collection(id);
+        self.complete_arrivals_of(owner);
+        self.changed.insert(id);
         if !self.places.contains_key(&id) {
             self.on_collection_applied(id, requirements.fifo_timeout_ms, None);
         }
@@ -45,7 +47,15 @@ impl Engine {
         let old_outputs = std::mem::take(&mut collection.outputs);
 
         let names = std::mem::take(&mut graph.names);
-        let taken_in = self.take_in_graph(graph, &Intake { owner, requirements: &requirements, generation: generation as f64 });
+        let is_plain = is_first && requirements.overrides.is_empty() && *past == Past::default() && names.is_empty();
+        let mut intake = Intake::new(owner, requirements, generation as f64, graph);
+        self.complete_arrivals_with(intake.foreign_keys());
+        if is_plain && self.is_large(&intake) {
+            let outputs = outputs.into_iter().map(|(name, keys)| (name, keys.into_iter())).collect();
+            return self.arrive(intake, Wishes::OfCollection { collection: id, outputs });
+        }
+        let taken_in = self.take_in_tasks(&mut intake, usize::MAX);
+        let requirements = intake.requirements;
         let mut members = TaskSet::default();
         for task in taken_in {
             self.join_collection(task.id, id);
@@ -107,23 +117,25 @@ impl Engine {
     }
 
     fn want_outputs(&mut self, id: CollectionId, outputs: Vec<(String, Vec<TaskKey>)>, members: &mut TaskSet) -> Vec<Output> {
-        let owner = Owner::Collection(id);
         let mut wanted = Vec::with_capacity(outputs.len());
         for (name, keys) in outputs {
-            let mut ids = Vec::with_capacity(keys.len());
-            for key in keys {
-                let task = self.tasks.id(&key).unwrap_or_else(|| {
-                    let message = self.why_no_output(&name, &key);
-                    self.record_refused(&key, owner, message)
-                });
-                self.join_collection(task, id);
-                members.insert(task);
-                self.want(task, owner);
-                ids.push(task);
-            }
-            wanted.push(Output { name, keys: ids });
+            let keys: Vec<TaskId> = keys.iter().map(|key| self.want_output(id, &name, key)).collect();
+            members.extend(&keys);
+            wanted.push(Output { name, keys });
         }
         wanted
+    }
+
+    /// Wants one key of an output.
+    pub(super) fn want_output(&mut self, id: CollectionId, output: &str, key: &TaskKey) -> TaskId {
+        let owner = Owner::Collection(id);
+        let task = self.tasks.id(key).unwrap_or_else(|| {
+            let message = self.why_no_output(output, key);
+            self.record_refused(key, owner, message)
+        });
+        self.join_collection(task, id);
+        self.want(task, owner);
+        task
     }
 
     fn why_no_output(&self, name: &str, key: &TaskKey) -> String {
@@ -135,6 +147,7 @@ impl Engine {
     }
 
     pub(super) fn on_collection_changed(&mut self, id: CollectionId, requirements: Requirements) {
+        self.complete_arrivals_of(Owner::Collection(id));
         let Some(collection) = self.collections.get_mut(&id) else { return self.ignore() };
         let before = std::mem::replace(&mut collection.requirements, requirements.clone());
         self.changed.insert(id);
@@ -146,6 +159,7 @@ impl Engine {
     }
 
     pub(super) fn on_collection_removed(&mut self, id: CollectionId) {
+        self.complete_arrivals_of(Owner::Collection(id));
         self.places.remove(&id);
         let Some(collection) = self.collections.get_mut(&id) else {
             // Nothing was ever held, which is what the asker waits for.

@@ -42,6 +42,8 @@ pub(super) struct Task {
     pub(super) failures: u32,
     /// How many workers died while they may have been running the task.
     pub(super) worker_deaths: u16,
+    /// How many graphs with it were taken in only in part: somebody may want it when all is there.
+    pub(super) arriving: u16,
     pub(super) data_producer: bool,
     pub(super) actor: bool,
 }
@@ -198,6 +200,7 @@ impl Task {
             retries: 0,
             failures: 0,
             worker_deaths: 0,
+            arriving: 0,
             data_producer: false,
             actor: false,
         }
@@ -294,9 +297,9 @@ impl Task {
         }
     }
 
-    /// Whether anybody wants the result or waits for it.
+    /// Whether anybody wants the result or waits for it, or may do so when all of its graph is there.
     pub(super) fn is_needed(&self) -> bool {
-        self.waiters > 0 || !self.wanted_by.is_empty()
+        self.waiters > 0 || !self.wanted_by.is_empty() || self.arriving > 0
     }
 
     /// Whether a worker died with it, so that it runs apart from others of its kind.

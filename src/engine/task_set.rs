@@ -16,6 +16,17 @@ impl TaskSet {
         self.0.insert(id.bits())
     }
 
+    pub(super) fn extend(&mut self, tasks: &[TaskId]) {
+        self.0.extend(tasks.iter().map(|id| id.bits()));
+    }
+
+    /// Takes the first task out.
+    pub(super) fn pop_first(&mut self) -> Option<TaskId> {
+        let first = self.0.min()?;
+        self.0.remove(first);
+        Some(TaskId::from_bits(first))
+    }
+
     /// Whether the task was there.
     pub(super) fn remove(&mut self, id: TaskId) -> bool {
         self.0.remove(id.bits())

@@ -1,7 +1,7 @@
 //! The language of scenarios: one stimulus a line, `#` starts a comment.
 //!
 //! ```text
-//! config saturation=1.0 allowed-failures=1 bandwidth=1e6 tasks-max=3 epoch=2 seed=7     before all others, if at all
+//! config saturation=1.0 allowed-failures=1 bandwidth=1e6 tasks-max=3 intake=2 epoch=2 seed=7     before all others
 //! at 1500                                            the time from here on, in milliseconds
 //!
 //! worker w1 threads=2 GPU=2 disk=nvme                joins and runs; capitals are resources, other words labels;
@@ -110,6 +110,7 @@ impl Play {
                 "allowed-failures" => config.allowed_failures = value.parse().expect("a number of failures"),
                 "bandwidth" => config.bandwidth = value.parse().expect("bytes per second"),
                 "tasks-max" => config.tasks_max = value.parse().expect("a number of tasks"),
+                "intake" => config.intake_tasks_max = value.parse().expect("a number of tasks"),
                 "seed" => seed = value.parse().expect("a seed"),
                 other => panic!("no such setting: {other}"),
             }

@@ -72,7 +72,11 @@ impl Large {
         instructions
     }
 
+    /// Until nothing runs and nothing is due.
     fn run_all(&mut self) {
+        while self.engine.next_timeout() == Some(Millis(0)) {
+            self.handle(Stimulus::Timeout);
+        }
         while let Some((key, run_id)) = self.runs.pop_front() {
             self.handle(Stimulus::TaskFinished {
                 worker: WORKER,
