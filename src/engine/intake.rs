@@ -116,13 +116,17 @@ impl Engine {
         for conditions in known_conditions.values() {
             self.requirements.release(conditions.requirement);
         }
-        let (mut refused, may_have_cycle) = self.connect(&fresh, &intake.graph, &intake.ids);
+        // Tasks known before depend on one of these only if it was refused before, or is done differently now.
+        let has_old_dependents = fresh.iter().any(|(id, _)| !self.tasks[*id].dependents.is_empty());
+        let (mut refused, leads_forward) = self.connect(&fresh, &intake.graph, &intake.ids);
         let ids: Vec<TaskId> = fresh.into_iter().map(|(id, _)| id).collect();
         if without_room {
             let message = self.why_no_room();
             refused = ids.iter().map(|id| (*id, message.clone())).collect();
         }
-        if may_have_cycle && let Some(cycle) = self.find_cycle_among(&ids) {
+        if (leads_forward || has_old_dependents)
+            && let Some(cycle) = self.find_cycle_among(&ids, has_old_dependents)
+        {
             let message = format!("the graph has a cycle: {}", describe(&self.tasks, &cycle));
             refused = ids.iter().map(|id| (*id, message.clone())).collect();
         }
@@ -133,9 +137,7 @@ impl Engine {
         taken_in
     }
 
-    fn find_cycle_among(&self, fresh: &[TaskId]) -> Option<Vec<TaskId>> {
-        // Tasks known before depend on a task of this graph only if that one was refused before.
-        let has_old_dependents = fresh.iter().any(|id| !self.tasks[*id].dependents.is_empty());
+    fn find_cycle_among(&self, fresh: &[TaskId], has_old_dependents: bool) -> Option<Vec<TaskId>> {
         let fresh_ids: TaskSet = fresh.iter().copied().collect();
         find_cycle(&self.tasks, fresh, |id| has_old_dependents || fresh_ids.contains(id))
     }
