@@ -167,8 +167,8 @@ impl Engine {
     /// well, and starts it first, since workers order what they have.
     fn worker_with_less_urgent(&self, id: TaskId, reserved: &Reserved) -> Option<WorkerId> {
         let user = self.tasks[id].priority.user;
-        // Mostly all priorities are the same, and there is nothing to look for.
-        if user <= self.lowest_user_priority {
+        // Mostly there is nothing to look for.
+        if !self.under_way.has_below(user) {
             return None;
         }
         let may_go_first = |worker: &Worker| {

@@ -91,7 +91,8 @@ impl Engine {
         let mut fresh = Vec::with_capacity(count);
         let mut without_room = false;
         let mut known_conditions: FxHashMap<_, Conditions> = FxHashMap::default();
-        self.tasks.reserve(count);
+        // All at once, so that the table of keys is laid out once.
+        self.tasks.reserve(intake.tasks.len());
         for _ in 0..count {
             let Some(graph_task) = intake.tasks.next() else { break };
             let own = graph_task.annotations.and_then(|index| intake.annotations.get(index as usize));

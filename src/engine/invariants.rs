@@ -8,6 +8,7 @@ use crate::engine::requirement_table::RequirementId;
 use crate::engine::task::{StateName, Task, TaskState};
 use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
+use crate::engine::user_priorities::UserPriorities;
 use crate::engine::{CollectionId, Engine, Requirements, Resources, WorkerId};
 
 /// Up to this many tasks every stimulus is checked: a check looks at all of them.
@@ -105,6 +106,10 @@ impl Engine {
             (&open, free_threads),
             "all and only workers that can be given more are open"
         );
+        let mut under_way = UserPriorities::default();
+        let processing = self.tasks.iter().filter(|(_, task)| task.run().is_some());
+        processing.for_each(|(_, task)| under_way.add(task.priority.user));
+        assert_eq!(self.under_way, under_way, "priorities of what is under way");
         assert_eq!(self.backlogged, backlogged, "workers with a backlog");
         let is_replicated = |(_, task): &(TaskId, &Task)| task.holders().len() > 1 && task.run_spec.is_some();
         assert_eq!(self.replicated, self.tasks.iter().filter(is_replicated).map(|(id, _)| id).collect(), "replicated results");

@@ -53,6 +53,7 @@ mod task;
 mod task_set;
 mod task_table;
 mod transition;
+mod user_priorities;
 mod value_types;
 mod view;
 mod worker;
@@ -83,6 +84,7 @@ use story::Story;
 use task::Run;
 use task_set::TaskSet;
 use task_table::{TaskId, TaskTable};
+use user_priorities::UserPriorities;
 use value_types::TypeTable;
 use worker::{Rank, Workers};
 
@@ -153,8 +155,8 @@ pub struct Engine {
     prefixes: PrefixTable,
     types: TypeTable,
     generations: Generations,
-    /// No task ever had a lower priority of the user's.
-    lowest_user_priority: f64,
+    /// Of all tasks in `Processing`.
+    under_way: UserPriorities,
     /// The place in the order of each collection that was applied.
     places: BTreeMap<CollectionId, Place>,
     /// Bytes per second between workers, averaged over what they report.
@@ -207,7 +209,7 @@ impl Engine {
             prefixes: PrefixTable::default(),
             types: TypeTable::default(),
             generations: Generations::default(),
-            lowest_user_priority: f64::INFINITY,
+            under_way: UserPriorities::default(),
             places: BTreeMap::new(),
             runs: 0,
             is_balanced: true,

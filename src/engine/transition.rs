@@ -167,6 +167,7 @@ impl Engine {
         let worker = self.workers.get_mut(&run.worker).expect("a task is given to a connected worker");
         assert!(worker.has_room_for(requirement), "worker {:?} would be over-committed", run.worker);
         worker.processing.insert(id);
+        self.under_way.add(self.tasks[id].priority.user);
         worker.take_resources(&requirement.resources);
         worker.occupancy_us += run.expected_us;
         worker.isolated += u32::from(requirement.isolated);
@@ -179,6 +180,7 @@ impl Engine {
         let requirement = self.requirements.get(run.requirement);
         let worker = self.workers.get_mut(&run.worker).expect("the worker of a processing task is connected");
         worker.processing.remove(&id);
+        self.under_way.remove(self.tasks[id].priority.user);
         worker.give_back_resources(&requirement.resources);
         worker.occupancy_us -= run.expected_us;
         worker.isolated -= u32::from(requirement.isolated);
@@ -253,12 +255,15 @@ impl Engine {
     /// Takes over the caller's use of the requirement.
     pub(super) fn set_conditions(&mut self, id: TaskId, conditions: Conditions) {
         let Conditions { user_priority, retries, requirement } = conditions;
-        self.lowest_user_priority = self.lowest_user_priority.min(user_priority);
         let task = &mut self.tasks[id];
         let (old_priority, old_requirement) = (task.priority, task.requirement);
         let priority = Priority { user: user_priority, ..old_priority };
         (task.priority, task.retries, task.requirement) = (priority, retries, requirement);
-        if task.state_name().is_ready() {
+        if task.run().is_some() {
+            self.under_way.remove(old_priority.user);
+            self.under_way.add(user_priority);
+        }
+        if self.tasks[id].state_name().is_ready() {
             self.requirements.remove_ready(old_requirement, old_priority, id);
             self.requirements.push_ready(requirement, priority, id);
             // The new requirement may have workers where the old one had none, or the reverse.
