@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use mainstay::local::{self, LocalArgs, Outcome};
 
+// A graph is millions of small pieces that come and go together: the system's allocator would keep most of their pages.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Keeps Dask collections in cluster memory, as Kubernetes resources say.
 #[derive(Parser)]
 #[command(name = "mainstay", bin_name = "mainstay", version, propagate_version = true)]

@@ -137,6 +137,10 @@ impl FrameDecoder {
                         return Ok(None);
                     }
                     let frames = std::mem::take(&mut partial.frames);
+                    if self.buffer.is_empty() && partial.taken >= BIG_FRAME {
+                        // Its allocation is that of the message, and would be kept after the message is gone.
+                        self.buffer = BytesMut::new();
+                    }
                     self.state = State::Head;
                     return Ok(Some(Message { frames }));
                 }
