@@ -16,7 +16,7 @@ use crate::engine::intake::Intake;
 use crate::engine::owner::Owner;
 use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
-use crate::engine::{ClientId, CollectionId, Engine};
+use crate::engine::{ClientId, CollectionId, Engine, OutputSummary, TaskCounts};
 
 /// A graph under way.
 #[derive(Debug)]
@@ -34,7 +34,27 @@ pub(super) enum Wishes {
     OfCollection { collection: CollectionId, outputs: Vec<(String, vec::IntoIter<TaskKey>)> },
 }
 
+impl Arrival {
+    /// Counts what is still to come of a collection, so that it is not taken for all there is.
+    fn count_rest(&self, id: CollectionId, tasks: &mut TaskCounts, summaries: &mut [OutputSummary]) {
+        let Wishes::OfCollection { collection, outputs } = &self.wishes else { return };
+        if *collection != id {
+            return;
+        }
+        tasks.total += self.intake.len() as u64;
+        tasks.waiting += self.intake.len() as u64;
+        for (summary, (_, keys)) in summaries.iter_mut().zip(outputs) {
+            summary.keys += keys.len() as u64;
+        }
+    }
+}
+
 impl Engine {
+    /// Counts what is still to come of a collection as waiting.
+    pub(super) fn count_arriving(&self, id: CollectionId, tasks: &mut TaskCounts, outputs: &mut [OutputSummary]) {
+        self.arrivals.iter().for_each(|arrival| arrival.count_rest(id, tasks, outputs));
+    }
+
     /// Takes a graph in, or the first part of it.
     pub(super) fn arrive(&mut self, intake: Intake, wishes: Wishes) {
         let is_large = self.is_large(&intake);

@@ -41,12 +41,14 @@ impl Engine {
     /// What there is to say of a collection.
     pub fn summary(&self, id: CollectionId) -> Option<Summary> {
         let collection = self.collections.get(&id)?;
-        let outputs: Vec<OutputSummary> =
+        let mut outputs: Vec<OutputSummary> =
             collection.outputs.iter().map(|output| self.summarise_output(&output.name, &output.keys)).collect();
+        let mut tasks = collection.task_counts();
+        self.count_arriving(id, &mut tasks, &mut outputs);
         let own = own_requirement(&collection.requirements);
         let running = || self.workers.values().filter(|worker| worker.takes_tasks());
         Some(Summary {
-            tasks: collection.task_counts(),
+            tasks,
             retries: RetrySummary {
                 limit: collection.requirements.retries,
                 used: collection.retries_used,
