@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
 use crate::engine::{Engine, Instruction, Millis, WorkerId, WorkerStatus};
 
@@ -18,8 +19,9 @@ impl Engine {
         let is_due = self.reduce_at.is_some_and(|at| at <= self.now);
         if is_due {
             let mut removed: BTreeMap<WorkerId, Vec<_>> = BTreeMap::new();
+            let read: BTreeMap<WorkerId, TaskSet> = self.workers.keys().map(|worker| (*worker, self.read_on(*worker))).collect();
             for id in self.replicated.iter().collect::<Vec<_>>() {
-                for worker in self.superfluous_holders(id) {
+                for worker in self.superfluous_holders(id, &read) {
                     self.drop_replica(id, worker);
                     removed.entry(worker).or_default().push(self.tasks[id].key.clone());
                 }
@@ -37,7 +39,7 @@ impl Engine {
     }
 
     /// The workers that may drop a result, the fullest first. As many replicas stay as there are tasks that will read it.
-    fn superfluous_holders(&self, id: TaskId) -> Vec<WorkerId> {
+    fn superfluous_holders(&self, id: TaskId, read: &BTreeMap<WorkerId, TaskSet>) -> Vec<WorkerId> {
         let task = &self.tasks[id];
         // Those that are closing will not be there for long.
         let lasts = |worker: &&WorkerId| matches!(self.workers[*worker].status, WorkerStatus::Running | WorkerStatus::Paused);
@@ -46,9 +48,7 @@ impl Engine {
         if superfluous == 0 || task.actor {
             return Vec::new();
         }
-        let is_read = |worker: &&WorkerId| {
-            self.workers[*worker].processing.iter().any(|reader| self.tasks[*reader].dependencies.contains(&id))
-        };
+        let is_read = |worker: &&WorkerId| read.get(*worker).is_some_and(|read| read.contains(id));
         let mut holders: Vec<WorkerId> =
             task.holders().iter().filter(|worker| lasts(worker) && !is_read(worker)).copied().collect();
         holders.sort_by_key(|worker| {
@@ -57,6 +57,11 @@ impl Engine {
         });
         holders.truncate(superfluous);
         holders
+    }
+
+    /// What the tasks that a worker was given read.
+    fn read_on(&self, worker: WorkerId) -> TaskSet {
+        self.workers[&worker].processing.iter().flat_map(|reader| self.tasks[*reader].dependencies.iter().copied()).collect()
     }
 
     /// Keeps the index of replicated results, when holders of one changed.
