@@ -474,3 +474,41 @@ def globals_of(pickled):
             stack.append(memo[argument])
         elif opcode.name == "STACK_GLOBAL":
             yield " ".join(map(str, stack[-2:]))
+
+
+def test_cached_properties_of_two_graphs_do_not_wait_for_each_other(builder):
+    document = builder.python(
+        """
+import functools, threading
+
+both_are_in = threading.Barrier(2, timeout=20)
+
+class One:
+    def __init__(self, other=None):
+        self.other = other
+    @functools.cached_property
+    def value(self):
+        return self.ask() if self.other else 1
+    def ask(self):
+        both_are_in.wait()
+        return self.other.value
+
+class Another(One):
+    @functools.cached_property
+    def value(self):
+        return self.ask() if self.other else 1
+
+values = []
+threads = [
+    threading.Thread(target=lambda: values.append(One(Another()).value), daemon=True),
+    threading.Thread(target=lambda: values.append(Another(One()).value), daemon=True),
+]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(20)
+computed = sum(values)
+""",
+        "computed",
+    )
+    assert builder.read(document) == {"computed": 2}

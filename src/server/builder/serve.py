@@ -52,7 +52,10 @@ The document: version, then either `error` {kind, message, traceback, line, exce
 """
 
 import asyncio
+import contextlib
+import functools
 import pickle
+import sys
 import threading
 
 import dask
@@ -69,6 +72,11 @@ from .graph import Graph, refuse_options
 from .run_specs import import_packages_of
 from .sources import call_entrypoint, run_source
 from .tasks import graph_of_tasks
+
+if sys.version_info < (3, 12):
+    # Up to Python 3.11 the cached properties of a class compute one value at a time, whatever the instance. Dask's expressions
+    # have them call one another, so that two graphs in the making could wait for each other for ever. As Python 3.12 has it:
+    functools.cached_property.lock = property(lambda _: contextlib.nullcontext(), lambda *_: None)
 
 VERSION = 2
 # How long futures that a source made are kept for the graph that needs them.
