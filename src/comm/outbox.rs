@@ -17,6 +17,9 @@ const OUTBOX_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The same, in messages.
 const OUTBOX_MESSAGES_MAX: usize = 10_000;
 
+/// With so many waiting, the peer is slower than we are: what is next is better collected into one message.
+const BACKLOG_MESSAGES: usize = 4;
+
 /// A bounded queue in front of one comm. The comm closes when it is dropped and what waits in it is written.
 ///
 /// Mostly nothing waits: then a message is written at once, without a detour through the loop that empties the queue.
@@ -82,6 +85,41 @@ impl Outbox {
     }
 }
 
+impl Outbox {
+    /// Whether the peer reads more slowly than it is written to.
+    pub fn is_backlogged(&self) -> bool {
+        self.waiting.messages.load(Ordering::Acquire) >= BACKLOG_MESSAGES
+    }
+}
+
 fn size(chunks: &VecDeque<Bytes>) -> usize {
     chunks.iter().map(Bytes::len).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::comm::Connection;
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_is_behind_until_it_does() {
+        const MESSAGE: usize = 4 << 20;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connect = TcpStream::connect(listener.local_addr().unwrap());
+        let (ours, theirs) = tokio::join!(listener.accept(), connect);
+        let (patience, (ours, theirs)) = (Duration::from_secs(10), (ours.unwrap().0, theirs.unwrap()));
+        let (ours, theirs) = tokio::join!(Connection::establish(ours, patience), Connection::establish(theirs, patience));
+        let mut outbox = Outbox::start(ours.unwrap().sender);
+        assert!(!outbox.is_backlogged());
+        for _ in 0..BACKLOG_MESSAGES + 8 {
+            outbox.push(vec![Bytes::from(vec![0; MESSAGE])]).unwrap();
+        }
+        assert!(outbox.is_backlogged());
+        // Zeroes are no messages: reading ends with an error, and the comm with it, but for what was sent.
+        drop(theirs);
+    }
 }

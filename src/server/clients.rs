@@ -98,6 +98,10 @@ impl Clients {
         let mut lost = Vec::new();
         for id in std::mem::take(&mut self.unflushed) {
             let Some(client) = self.entries.get_mut(&id) else { continue };
+            if client.outbox.is_backlogged() && !client.batch.is_full() {
+                self.unflushed.insert(id);
+                continue;
+            }
             if client.outbox.push(client.batch.take()).is_err() {
                 lost.push(id);
             }

@@ -143,6 +143,10 @@ impl Workers {
         for id in std::mem::take(&mut self.unflushed) {
             // It may have gone, or have been told in between.
             let Some(worker) = self.entries.get_mut(&id).filter(|worker| !worker.batch.is_empty()) else { continue };
+            if worker.outbox.is_backlogged() && !worker.batch.is_full() {
+                self.unflushed.push(id);
+                continue;
+            }
             if worker.outbox.push(worker.batch.take()).is_err() {
                 warn!(worker = %worker.name, address = %worker.address, "the worker does not take its messages");
                 lost.push(id);

@@ -52,12 +52,19 @@ pub struct Batch {
 /// The head of an array whose length is filled in at the end: `array 32`.
 const OPEN_ARRAY: [u8; 5] = [0xdd, 0, 0, 0, 0];
 
+/// A batch of more messages is sent to a slow peer as well.
+const BATCH_ITEMS_MAX: u32 = 10_000;
 /// Room for a few messages.
 const DOCUMENT_ROOM: usize = 4 * 1024;
 
 impl Batch {
     pub fn is_empty(&self) -> bool {
         self.items == 0
+    }
+
+    /// Whether it is better sent than added to, even if the peer is slow.
+    pub fn is_full(&self) -> bool {
+        self.items >= BATCH_ITEMS_MAX
     }
 
     /// Adds one message.
