@@ -55,9 +55,8 @@ impl Engine {
         self.arrivals.iter().for_each(|arrival| arrival.count_rest(id, tasks, outputs));
     }
 
-    /// Takes a graph in, or the first part of it.
-    pub(super) fn arrive(&mut self, intake: Intake, wishes: Wishes) {
-        let is_large = self.is_large(&intake);
+    /// Takes a graph in, or the first part of it if there are to be parts.
+    pub(super) fn arrive(&mut self, intake: Intake, wishes: Wishes, by_parts: bool) {
         let mut arrival = Arrival { intake, wishes, kept: TaskSet::default() };
         if let Wishes::OfCollection { collection, outputs } = &arrival.wishes
             && let Some(collection) = self.collections.get_mut(collection)
@@ -65,7 +64,7 @@ impl Engine {
             let name_of = |(name, _): &(String, _)| Output { name: name.clone(), keys: Vec::new() };
             collection.outputs = outputs.iter().map(name_of).collect();
         }
-        let part = if is_large { self.config.intake_tasks_max } else { usize::MAX };
+        let part = if by_parts { self.config.intake_tasks_max } else { usize::MAX };
         if self.take_in_part(&mut arrival, part) {
             self.arrivals.push_back(arrival);
         }
@@ -96,6 +95,14 @@ impl Engine {
     pub(super) fn complete_arrivals_with<'k>(&mut self, keys: impl IntoIterator<Item = &'k TaskKey>) {
         if !self.arrivals.is_empty() && keys.into_iter().any(|key| self.tasks.id(key).is_none()) {
             self.complete_arrivals(|_| true);
+        }
+    }
+
+    /// Has all graphs arrive as a whole if one that is to be taken in names a key that may be among what is left of them.
+    pub(super) fn complete_arrivals_before(&mut self, intake: &Intake) {
+        // Mostly there are none, and the keys need not be looked at.
+        if !self.arrivals.is_empty() {
+            self.complete_arrivals_with(intake.foreign_keys());
         }
     }
 

@@ -37,8 +37,9 @@ impl Engine {
             }
         };
         let intake = Intake::new(Owner::Client(client), requirements, generation, graph);
-        self.complete_arrivals_with(intake.foreign_keys());
-        self.arrive(intake, Wishes::OfClient { client, keys: wanted.into_iter() });
+        self.complete_arrivals_before(&intake);
+        let by_parts = self.is_large(&intake);
+        self.arrive(intake, Wishes::OfClient { client, keys: wanted.into_iter() }, by_parts);
     }
 
     pub(super) fn on_client_desires_keys(&mut self, client: ClientId, keys: &[TaskKey]) {

@@ -49,10 +49,10 @@ impl Engine {
         let names = std::mem::take(&mut graph.names);
         let is_plain = is_first && requirements.overrides.is_empty() && *past == Past::default() && names.is_empty();
         let mut intake = Intake::new(owner, requirements, generation as f64, graph);
-        self.complete_arrivals_with(intake.foreign_keys());
+        self.complete_arrivals_before(&intake);
         if is_plain && self.is_large(&intake) {
             let outputs = outputs.into_iter().map(|(name, keys)| (name, keys.into_iter())).collect();
-            return self.arrive(intake, Wishes::OfCollection { collection: id, outputs });
+            return self.arrive(intake, Wishes::OfCollection { collection: id, outputs }, true);
         }
         let taken_in = self.take_in_tasks(&mut intake, usize::MAX);
         let requirements = intake.requirements;
