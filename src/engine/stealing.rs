@@ -103,7 +103,8 @@ impl Engine {
     /// workers order it as it was, and what is less urgent than something that waits.
     pub(super) fn recall(&mut self, changed: CollectionId) {
         let mut recalled = Vec::new();
-        for (worker_id, worker) in self.workers.iter().filter(|(_, worker)| worker.has_backlog()) {
+        for worker_id in &self.backlogged {
+            let worker = &self.workers[worker_id];
             let most_urgent = self.most_urgent_for(*worker_id);
             for id in &worker.processing {
                 let task = &self.tasks[*id];
