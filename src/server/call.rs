@@ -28,9 +28,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// Fetches results and answers `gather`.
 pub(crate) fn gather(pool: Arc<Pool>, wanted: Vec<(TaskKey, Vec<WorkerAddress>)>, answer: Answer) {
     Arc::clone(&pool).spawn(async move {
-        let reply = collect(&pool, wanted).await;
-        // The caller may have gone.
-        let _ = answer.send(reply.encode());
+        reply(answer, &collect(&pool, wanted).await);
     });
 }
 
@@ -81,7 +79,8 @@ pub(crate) struct Scatter {
     pub(crate) client: ClientId,
     pub(crate) data: Vec<(TaskKey, Value)>,
     pub(crate) targets: Vec<(WorkerId, WorkerAddress)>,
-    pub(crate) broadcast: bool,
+    /// On how many of them each value is to be.
+    pub(crate) copies: usize,
 }
 
 /// Puts values on workers; the loop answers when they are there.
@@ -89,7 +88,7 @@ pub(crate) fn scatter(pool: Arc<Pool>, events: mpsc::Sender<Event>, scatter: Sca
     Arc::clone(&pool).spawn(async move {
         if scatter.targets.is_empty() {
             let text = "no running worker takes the data";
-            let _ = answer.send(failed(&Object::timeout_error(text), text).encode());
+            reply(answer, &failed(&Object::timeout_error(text), text));
             return;
         }
         match place(&pool, &scatter).await {
@@ -98,7 +97,7 @@ pub(crate) fn scatter(pool: Arc<Pool>, events: mpsc::Sender<Event>, scatter: Sca
                 let _ = events.send(Event::Scattered { client: scatter.client, scattered, answer }).await;
             }
             Err(text) => {
-                let _ = answer.send(failed(&Object::runtime_error(&text), &text).encode());
+                reply(answer, &failed(&Object::runtime_error(&text), &text));
             }
         }
     });
@@ -107,9 +106,9 @@ pub(crate) fn scatter(pool: Arc<Pool>, events: mpsc::Sender<Event>, scatter: Sca
 async fn place(pool: &Pool, scatter: &Scatter) -> Result<Vec<Scattered>, String> {
     let mut shares: Vec<Vec<(Value, Value)>> = vec![Vec::new(); scatter.targets.len()];
     for (index, (key, value)) in scatter.data.iter().enumerate() {
-        let chosen = if scatter.broadcast { 0..shares.len() } else { index % shares.len()..index % shares.len() + 1 };
-        for share in &mut shares[chosen] {
-            share.push((Value::from(key), value.clone()));
+        for copy in 0..scatter.copies {
+            let place = (index + copy) % shares.len();
+            shares[place].push((Value::from(key), value.clone()));
         }
     }
     let mut placed: BTreeMap<TaskKey, Scattered> = BTreeMap::new();
@@ -126,45 +125,98 @@ async fn place(pool: &Pool, scatter: &Scatter) -> Result<Vec<Scattered>, String>
     Ok(placed.into_values().collect())
 }
 
-/// Asks each target the same and answers with their replies by worker address.
-pub(crate) fn broadcast(
-    pool: Arc<Pool>,
-    targets: Vec<(WorkerAddress, WorkerAddress)>,
-    message: Value,
-    raises: bool,
-    answer: Answer,
-) {
-    Arc::clone(&pool).spawn(async move {
-        let calls = targets.iter().map(|(_, target)| pass_on(&pool, target, &message));
-        let replies = join_all(calls).await;
-        let mut by_worker = Vec::new();
-        for ((worker, _), reply) in targets.iter().zip(replies) {
-            match reply {
-                Ok(reply) => by_worker.push((Value::from(worker.as_str()), reply)),
-                Err(error) if raises => {
-                    let text = chain(&error);
-                    let _ = answer.send(failed(&Object::runtime_error(&text), &text).encode());
-                    return;
-                }
-                Err(_) => {}
+/// What becomes of a target that cannot be asked, or does not know the op.
+///
+/// Source: distributed 2026.8.0, scheduler.py: `broadcast`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnError {
+    Raise,
+    /// In the place of its reply stands what went wrong, as a text or as the pickle of an exception.
+    Return,
+    ReturnPickle,
+    Ignore,
+}
+
+impl OnError {
+    /// # Errors
+    /// When there is no such thing.
+    pub(crate) fn parse(text: Option<&str>) -> Result<Self, String> {
+        Ok(match text {
+            None | Some("raise") => Self::Raise,
+            Some("return") => Self::Return,
+            Some("return_pickle") => Self::ReturnPickle,
+            Some("ignore") => Self::Ignore,
+            Some(other) => {
+                return Err(format!("on_error must be 'raise', 'return', 'return_pickle', or 'ignore'; got '{other}'"));
             }
-        }
-        let _ = answer.send(Value::Map(by_worker).encode());
+        })
+    }
+}
+
+/// Who is asked: the address that the reply goes by, and the one to call, if anybody is there.
+pub(crate) type Target = (WorkerAddress, Option<WorkerAddress>);
+
+/// Asks each target the same and answers with their replies by worker address.
+pub(crate) fn broadcast(pool: Arc<Pool>, targets: Vec<Target>, message: Value, on_error: OnError, answer: Answer) {
+    Arc::clone(&pool).spawn(async move {
+        let result = ask_all(&pool, &targets, &message, on_error).await;
+        reply(answer, &result.map_or_else(|failed| failed, Value::Map));
     });
+}
+
+/// The replies of all targets by worker address; else what is due to the caller in their place.
+pub(crate) async fn ask_all(
+    pool: &Pool,
+    targets: &[Target],
+    message: &Value,
+    on_error: OnError,
+) -> Result<Vec<(Value, Value)>, Value> {
+    let calls = targets.iter().map(|(worker, target)| async move {
+        let reply = match target {
+            Some(target) => pass_on(pool, target, message).await.map_err(|error| os_error(&chain(&error))),
+            None => Err(os_error(&format!("no worker is at {worker}"))),
+        };
+        // A handler that raised: the caller is to raise the same.
+        reply.and_then(|reply| if is_failed(&reply) { Err(reply) } else { Ok(reply) })
+    });
+    let mut by_worker = Vec::new();
+    for ((worker, _), reply) in targets.iter().zip(join_all(calls).await) {
+        let reply = match (reply, on_error) {
+            (Ok(reply), _) => reply,
+            (Err(failed), OnError::Raise) => return Err(failed),
+            (Err(failed), OnError::Return) => failed.get("exception_text").cloned().unwrap_or(Value::Nil),
+            (Err(failed), OnError::ReturnPickle) => failed.get("exception").cloned().unwrap_or(Value::Nil),
+            (Err(_), OnError::Ignore) => continue,
+        };
+        by_worker.push((worker.as_str().into(), reply));
+    }
+    Ok(by_worker)
+}
+
+fn os_error(text: &str) -> Value {
+    failed(&Object::os_error(text), text)
+}
+
+/// Whether a reply makes the caller raise.
+fn is_failed(reply: &Value) -> bool {
+    reply.get("status").and_then(Value::as_text) == Some("uncaught-error")
+}
+
+/// Answers a request whose caller may have gone.
+pub(crate) fn reply(answer: Answer, value: &Value) {
+    let _ = answer.send(value.encode());
 }
 
 /// Passes a request on to one worker and its reply back.
 pub(crate) fn proxy(pool: Arc<Pool>, worker: WorkerAddress, message: Value, answer: Answer) {
     Arc::clone(&pool).spawn(async move {
-        let reply = pass_on(&pool, &worker, &message).await.unwrap_or_else(|error| {
-            let text = chain(&error);
-            failed(&Object::runtime_error(&text), &text)
-        });
-        let _ = answer.send(reply.encode());
+        let said = pass_on(&pool, &worker, &message).await;
+        reply(answer, &said.unwrap_or_else(|error| os_error(&chain(&error))));
     });
 }
 
-async fn pass_on(pool: &Pool, target: &WorkerAddress, message: &Value) -> Result<Value, CallError> {
+/// Asks one target what somebody else wants to know.
+pub(crate) async fn pass_on(pool: &Pool, target: &WorkerAddress, message: &Value) -> Result<Value, CallError> {
     let answer = pool.call(target, message.encode()).await?;
     Value::decode(&answer).map_err(|_| CallError::NoAnswer { address: target.clone() })
 }

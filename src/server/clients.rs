@@ -15,6 +15,7 @@ use crate::server::build_document::BuildDocument;
 use crate::server::builder::{self, BUILDERS_LOST_MAX, BuildFailure};
 use crate::server::event::Event;
 use crate::server::namespace::Namespace;
+use crate::server::workers::heartbeat_interval;
 use crate::wire::encode::{Batch, encode_batch};
 use crate::wire::messages::{FromClient, ToClient, UpdateGraph};
 use crate::wire::pickle::Object;
@@ -22,8 +23,8 @@ use crate::wire::value::Value;
 
 /// Who wants keys for as long as their tasks run, and no longer.
 const FIRE_AND_FORGET: &str = "fire-and-forget";
-/// How often Clients say that they are there, in seconds.
-const HEARTBEAT_INTERVAL: f64 = 5.0;
+/// Clients say so many times less often than workers that they are there.
+const HEARTBEAT_FACTOR: f64 = 10.0;
 
 /// All who can want keys, by number: connected Clients, and names that stand for published data.
 #[derive(Debug, Default)]
@@ -55,6 +56,8 @@ struct Lowering {
     graph: Arc<UpdateGraph>,
     is_under_way: bool,
     builders_lost: u32,
+    /// Its Client has been told to forget it.
+    is_dropped: bool,
 }
 
 impl Clients {
@@ -83,6 +86,21 @@ impl Clients {
 
     pub(crate) fn get_mut(&mut self, client: ClientId) -> Option<&mut Client> {
         self.entries.get_mut(&client)
+    }
+
+    /// All, connected or not.
+    pub(crate) fn all(&self) -> Vec<ClientId> {
+        self.entries.keys().chain(self.standing.values()).copied().collect()
+    }
+
+    /// Graphs that are not in the engine yet will not get there.
+    pub(crate) fn drop_graphs(&mut self, client: ClientId) {
+        let Some(entry) = self.entries.get_mut(&client) else { return };
+        entry.later.retain(|message| !message.is_about_keys());
+        match &mut entry.lowering {
+            Some(lowering) if lowering.is_under_way => lowering.is_dropped = true,
+            lowering => *lowering = None,
+        }
     }
 
     /// Queues a message until the end of the turn; who has no comm is not told.
@@ -158,7 +176,8 @@ impl Namespace {
                 self.stimulate(Stimulus::CancelKeys { client, keys, force });
             }
             FromClient::HeartbeatClient => {
-                self.clients.tell(client, &ToClient::AdjustHeartbeatInterval { interval: HEARTBEAT_INTERVAL });
+                let interval = heartbeat_interval(self.clients.entries.len()) * HEARTBEAT_FACTOR;
+                self.clients.tell(client, &ToClient::AdjustHeartbeatInterval { interval });
             }
             FromClient::CloseClient | FromClient::CloseStream => self.on_client_gone(client),
             FromClient::SubscribeTopic { topic } => self.topics.subscribe(&topic, client),
@@ -187,7 +206,7 @@ impl Namespace {
             return;
         }
         let Some(entry) = self.clients.entries.get_mut(&client) else { return };
-        entry.lowering = Some(Lowering { graph: Arc::new(*graph), is_under_way: false, builders_lost: 0 });
+        entry.lowering = Some(Lowering { graph: Arc::new(*graph), is_under_way: false, builders_lost: 0, is_dropped: false });
         self.start_lowering();
     }
 
@@ -216,6 +235,9 @@ impl Namespace {
     pub(crate) fn on_lowered(&mut self, client: ClientId, result: Result<Box<BuildDocument>, BuildFailure>) {
         let Some(entry) = self.clients.entries.get_mut(&client) else { return };
         let Some(mut lowering) = entry.lowering.take() else { return };
+        if lowering.is_dropped {
+            return self.take_in_turn(client);
+        }
         match result {
             Err(BuildFailure::BuilderLost { reason }) if lowering.builders_lost + 1 < BUILDERS_LOST_MAX => {
                 info!(client = %entry.name, %reason, "the worker was lost while it lowered a graph");

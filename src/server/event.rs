@@ -15,6 +15,7 @@ use crate::server::build_document::BuildDocument;
 use crate::server::builder::BuildFailure;
 use crate::server::feed::{Counted, Watch};
 use crate::server::handle::Refusal;
+use crate::server::restart::Restart;
 use crate::server::retire::{Copied, Retirement};
 use crate::wire::messages::rpc::RegisterWorker;
 use crate::wire::messages::{FromClient, FromWorker, Request};
@@ -78,6 +79,11 @@ pub(crate) enum Event {
         watch: Watch,
         with_all: bool,
         answer: oneshot::Sender<Counted>,
+    },
+    /// Nannies have ended their workers; some did not in time.
+    Killed {
+        restart: Restart,
+        alive: Vec<WorkerId>,
     },
     Copied {
         retirement: Retirement,

@@ -19,6 +19,8 @@ use crate::server::collections::Collections;
 use crate::server::datasets::Datasets;
 use crate::server::event::Event;
 use crate::server::handle::{Command, Reports};
+use crate::server::plugins::Plugins;
+use crate::server::restart::Restarts;
 use crate::server::topics::Topics;
 use crate::server::workers::Workers;
 use crate::wire::value::Value;
@@ -36,6 +38,8 @@ pub(crate) struct Namespace {
     pub(crate) datasets: Datasets,
     pub(crate) collections: Collections,
     pub(crate) topics: Topics,
+    pub(crate) plugins: Plugins,
+    pub(crate) restarts: Restarts,
     /// What Clients put there with `set_metadata`.
     pub(crate) metadata: Value,
     pub(crate) admission: Arc<dyn Admission>,
@@ -88,6 +92,8 @@ impl Namespace {
             datasets: Datasets::default(),
             collections: Collections::default(),
             topics: Topics::default(),
+            plugins: Plugins::default(),
+            restarts: Restarts::default(),
             metadata: Value::Map(Vec::new()),
             admission,
             pool: Arc::new(Pool::new(calls)),
@@ -155,7 +161,7 @@ impl Namespace {
             }
             Event::ClientSays { client, messages } => self.on_client_says(client, messages),
             Event::ClientGone { client } => self.on_client_gone(client),
-            Event::Asked { request, peer, answer } => self.on_asked(*request, peer, answer),
+            Event::Asked { request, peer, answer } => self.on_asked(&request, peer, answer),
             Event::Built { collection, attempt, result } => self.on_built(collection, attempt, result),
             Event::Lowered { client, result } => self.on_lowered(client, result),
             Event::Scattered { client, scattered, answer } => self.on_scattered(client, scattered, answer),
@@ -167,6 +173,7 @@ impl Namespace {
                 let _ = answer.send(self.count(&watch, with_all));
             }
             Event::Copied { retirement, copied } => self.on_copied(retirement, copied),
+            Event::Killed { restart, alive } => self.on_killed(restart, &alive),
         }
     }
 
@@ -181,6 +188,7 @@ impl Namespace {
     fn on_tick(&mut self) {
         self.drop_silent_workers();
         self.forget_refusal();
+        self.end_restarts();
         self.publish_reports();
     }
 

@@ -6,10 +6,11 @@ use tracing::debug;
 
 use crate::dask::{TaskKey, WorkerAddress};
 use crate::engine::{ClientId, Stimulus, WorkerId};
-use crate::server::call;
+use crate::server::call::{self, OnError, Target};
 use crate::server::datasets::Put;
 use crate::server::event::{Answer, Scattered};
 use crate::server::namespace::Namespace;
+use crate::server::plugins::Host;
 use crate::server::workers::Worker;
 use crate::wire::document::{DocumentError, Fields};
 use crate::wire::messages::Request;
@@ -21,32 +22,42 @@ use crate::wire::value::Value;
 const IDENTITY_WORKERS: i64 = 5;
 
 /// What is known when a handler returns.
-enum Reply {
+pub(crate) enum Reply {
     Now(Value),
-    /// Work outside the loop answers.
-    Later,
+    Later(Rest),
+}
+
+/// The rest of a handler: what is asked for takes workers, or other messages, and is answered when it can be.
+type Rest = Box<dyn FnOnce(&mut Namespace, Answer)>;
+
+impl Reply {
+    /// All fields have been read: what comes now always answers.
+    pub(crate) fn later(rest: impl FnOnce(&mut Namespace, Answer) + 'static) -> Self {
+        Self::Later(Box::new(rest))
+    }
+}
+
+impl From<Value> for Reply {
+    fn from(value: Value) -> Self {
+        Self::Now(value)
+    }
 }
 
 impl Namespace {
     /// Answers a request, now or when its work is done.
-    pub(crate) fn on_asked(&mut self, request: Request, peer: IpAddr, answer: Answer) {
-        let mut answer = Some(answer);
-        let reply = match self.dispatch(&request, peer, &mut answer) {
-            Ok(Reply::Later) => return,
-            Ok(Reply::Now(value)) => value,
+    pub(crate) fn on_asked(&mut self, request: &Request, peer: IpAddr, answer: Answer) {
+        match self.dispatch(request, peer) {
+            Ok(Reply::Now(value)) => call::reply(answer, &value),
+            Ok(Reply::Later(rest)) => rest(self, answer),
             Err(error) => {
                 let text = format!("mainstay cannot read `{}`: {}", request.op(), crate::error::chain(&error));
                 debug!(text, "bad request");
-                rpc::failed(&Object::value_error(&text), &text)
+                call::reply(answer, &rpc::failed(&Object::value_error(&text), &text));
             }
-        };
-        if let Some(answer) = answer {
-            // The caller may have gone.
-            let _ = answer.send(reply.encode());
         }
     }
 
-    fn dispatch(&mut self, request: &Request, peer: IpAddr, answer: &mut Option<Answer>) -> Result<Reply, DocumentError> {
+    fn dispatch(&mut self, request: &Request, peer: IpAddr) -> Result<Reply, DocumentError> {
         let fields = request.fields();
         let value = match request.op() {
             HeartbeatWorker::OP => self.on_heartbeat(HeartbeatWorker::read(request)?),
@@ -71,7 +82,6 @@ impl Namespace {
                 let names = names(&fields)?;
                 self.unpublish_all(&names)
             }
-            "publish_put" => return self.publish_put(&fields, answer),
             "events" => {
                 let topic = fields.optional_text("topic")?;
                 self.topics.events(topic)
@@ -82,7 +92,8 @@ impl Namespace {
             }
             "get_metadata" => self.get_metadata(&fields)?,
             "set_metadata" => self.set_metadata(&fields)?,
-            "register_nanny" => Value::map([("status", "OK".into()), ("nanny-plugins", Value::Map(Vec::new()))]),
+            "register_nanny" => rpc::nanny_registered(self.plugins.of(Host::Nanny)),
+            "register_scheduler_plugin" => self.register_scheduler_plugin(&fields)?,
             "unregister" => {
                 if let Some(worker) = self.worker_of(peer, &fields.address("address")?) {
                     self.on_worker_gone(worker);
@@ -95,17 +106,22 @@ impl Namespace {
                 }
                 "OK".into()
             }
-            "retire_workers" => {
-                if let Some(answer) = answer.take() {
-                    self.retire_workers(&fields, answer)?;
-                }
-                return Ok(Reply::Later);
-            }
             "update_data" => {
                 self.update_data(&fields)?;
                 Value::Nil
             }
-            "gather" | "scatter" | "broadcast" | "proxy" => return self.call_workers(request, answer),
+            "gather" => return self.gather(&fields),
+            "scatter" => return self.scatter(&fields),
+            "broadcast" => return self.broadcast(&fields),
+            "proxy" => return self.proxy(&fields),
+            "publish_put" => return self.publish_put(&fields),
+            "retire_workers" => return self.retire_workers(&fields),
+            "restart" => return self.restart(&fields),
+            "restart_workers" => return self.restart_workers(&fields),
+            "register_worker_plugin" => return self.register_plugin(Host::Worker, &fields),
+            "unregister_worker_plugin" => return self.unregister_plugin(Host::Worker, &fields),
+            "register_nanny_plugin" => return self.register_plugin(Host::Nanny, &fields),
+            "unregister_nanny_plugin" => return self.unregister_plugin(Host::Nanny, &fields),
             op => self.refuse(op),
         };
         Ok(Reply::Now(value))
@@ -116,40 +132,61 @@ impl Namespace {
         self.workers.by_address(address).filter(|id| self.workers.get(*id).is_some_and(|worker| worker.peer == peer))
     }
 
-    fn call_workers(&mut self, request: &Request, answer: &mut Option<Answer>) -> Result<Reply, DocumentError> {
-        let fields = request.fields();
-        let Some(answer_to) = answer.take() else { return Ok(Reply::Later) };
-        match request.op() {
-            "gather" => {
-                let who_has = fields.keys("keys")?.into_iter().map(|key| (self.engine.who_has(&key), key));
-                let wanted = who_has.map(|(holders, key)| (key, holders)).collect();
-                call::gather(self.pool.clone(), wanted, answer_to);
-            }
-            "scatter" => self.scatter(&fields, answer_to)?,
-            "broadcast" => {
-                let nanny = fields.optional_boolean("nanny")?.unwrap_or_default();
-                let targets = self.selected(&fields)?.into_iter().filter_map(|(_, worker)| {
-                    let target = if nanny { worker.nanny.clone()? } else { worker.address.clone() };
-                    Some((worker.address.clone(), target))
-                });
-                let targets = targets.collect();
-                let raises = fields.optional_text("on_error")?.is_none_or(|text| text == "raise");
-                call::broadcast(self.pool.clone(), targets, fields.value("msg")?, raises, answer_to);
-            }
-            _ => call::proxy(self.pool.clone(), fields.address("worker")?, fields.value("msg")?, answer_to),
-        }
-        Ok(Reply::Later)
+    fn gather(&self, fields: &Fields<'_>) -> Result<Reply, DocumentError> {
+        let who_has = fields.keys("keys")?.into_iter().map(|key| (self.engine.who_has(&key), key));
+        let wanted = who_has.map(|(holders, key)| (key, holders)).collect();
+        Ok(Reply::later(|namespace, answer| call::gather(namespace.pool.clone(), wanted, answer)))
     }
 
-    fn scatter(&mut self, fields: &Fields<'_>, answer: Answer) -> Result<(), DocumentError> {
+    fn proxy(&self, fields: &Fields<'_>) -> Result<Reply, DocumentError> {
+        let (worker, message) = (fields.address("worker")?, fields.value("msg")?);
+        Ok(Reply::later(|namespace, answer| call::proxy(namespace.pool.clone(), worker, message, answer)))
+    }
+
+    fn broadcast(&self, fields: &Fields<'_>) -> Result<Reply, DocumentError> {
+        let on_error = match OnError::parse(fields.optional_text("on_error")?) {
+            Ok(on_error) => on_error,
+            Err(text) => return Ok(rpc::failed(&Object::value_error(&text), &text).into()),
+        };
+        let targets = self.targets(fields, fields.optional_boolean("nanny")?.unwrap_or_default())?;
+        let message = fields.value("msg")?;
+        Ok(Reply::later(move |namespace, answer| {
+            call::broadcast(namespace.pool.clone(), targets, message, on_error, answer);
+        }))
+    }
+
+    /// Whom a request means: the workers, or hosts, that it names, or all; or their nannies, where they have one.
+    pub(crate) fn targets(&self, fields: &Fields<'_>, nanny: bool) -> Result<Vec<Target>, DocumentError> {
+        let mut workers = fields.optional_texts("workers")?;
+        if let Some(hosts) = fields.optional_texts("hosts")? {
+            let there = self.workers.iter().filter(|(_, worker)| hosts.iter().any(|host| host == worker.address.host()));
+            workers.get_or_insert_default().extend(there.map(|(_, worker)| worker.address.as_str().to_owned()));
+        }
+        let Some(workers) = workers else { return Ok(self.targets_of_all(nanny)) };
+        let named = workers.into_iter().map(|named| {
+            let address = WorkerAddress::new(named);
+            let worker = self.workers.by_address(&address).and_then(|id| self.workers.get(id));
+            (address, worker.and_then(|worker| if nanny { worker.nanny.clone() } else { Some(worker.address.clone()) }))
+        });
+        Ok(named.collect())
+    }
+
+    pub(crate) fn targets_of_all(&self, nanny: bool) -> Vec<Target> {
+        let called = |worker: &Worker| if nanny { worker.nanny.clone() } else { Some(worker.address.clone()) };
+        self.workers.iter().filter_map(|(_, worker)| Some((worker.address.clone(), Some(called(worker)?)))).collect()
+    }
+
+    fn scatter(&mut self, fields: &Fields<'_>) -> Result<Reply, DocumentError> {
         let data = fields.by_key("data")?;
         let client = fields.optional_text("client")?.and_then(|name| self.clients.by_name(name));
         let client = client.unwrap_or_else(|| self.clients.standing("scatter"));
-        let broadcast = fields.optional_boolean("broadcast")?.unwrap_or_default();
         let targets = self.selected(fields)?.into_iter().filter(|(_, worker)| worker.status == "running");
-        let targets = targets.map(|(id, worker)| (id, worker.address.clone())).collect();
-        call::scatter(self.pool.clone(), self.events.clone(), call::Scatter { client, data, targets, broadcast }, answer);
-        Ok(())
+        let targets: Vec<_> = targets.map(|(id, worker)| (id, worker.address.clone())).collect();
+        let copies = copies(&fields.optional_value("broadcast")?, targets.len());
+        Ok(Reply::later(move |namespace, answer| {
+            let scatter = call::Scatter { client, data, targets, copies };
+            call::scatter(namespace.pool.clone(), namespace.events.clone(), scatter, answer);
+        }))
     }
 
     /// A Client has put values on workers by itself and says where.
@@ -184,9 +221,9 @@ impl Namespace {
     /// The workers that a request names by address, or all.
     fn selected(&self, fields: &Fields<'_>) -> Result<Vec<(WorkerId, &Worker)>, DocumentError> {
         let named = match fields.optional_value("workers")? {
-            Value::Text(address) => Some(vec![address]),
             Value::Nil => None,
-            _ => Some(fields.texts("workers")?),
+            Value::Array(named) => Some(named.iter().filter_map(shown).collect()),
+            one => Some(Vec::from_iter(shown(&one))),
         };
         let is_named = |worker: &Worker| {
             named.as_ref().is_none_or(|named| named.iter().any(|name| name == worker.address.as_str() || *name == worker.name))
@@ -261,7 +298,7 @@ impl Namespace {
         self.workers.iter().next().map_or(Value::Map(Vec::new()), |(_, worker)| worker.versions.clone())
     }
 
-    fn publish_put(&mut self, fields: &Fields<'_>, answer: &mut Option<Answer>) -> Result<Reply, DocumentError> {
+    fn publish_put(&self, fields: &Fields<'_>) -> Result<Reply, DocumentError> {
         let names = names(fields)?;
         let keys = fields.value("keys")?;
         let data = fields.value("data")?;
@@ -277,10 +314,7 @@ impl Namespace {
         let client = fields.optional_text("client")?.and_then(|name| self.clients.by_name(name));
         let uid = fields.optional_text("uid")?.map(str::to_owned);
         let replaces = fields.optional_boolean("override")?.unwrap_or_default();
-        if let Some(answer) = answer.take() {
-            self.publish(client, uid, puts, replaces, answer);
-        }
-        Ok(Reply::Later)
+        Ok(Reply::later(move |namespace, answer| namespace.publish(client, uid, puts, replaces, answer)))
     }
 
     fn publish_get(&self, fields: &Fields<'_>) -> Result<Value, DocumentError> {
@@ -316,7 +350,7 @@ impl Namespace {
     }
 
     /// One sentence for what cannot be, and what to do instead.
-    fn refuse(&mut self, op: &str) -> Value {
+    pub(crate) fn refuse(&mut self, op: &str) -> Value {
         self.count_unknown_op(op);
         let text = match op {
             "run_function" => {
@@ -334,6 +368,21 @@ impl Namespace {
 
 fn keys_value(keys: &[TaskKey]) -> Value {
     Value::Array(keys.iter().map(Value::from).collect())
+}
+
+/// An address or a name; names of digits are numbers in Dask.
+pub(crate) fn shown(name: &Value) -> Option<String> {
+    let name = name.as_key()?;
+    Some(name.as_text().map_or_else(|| name.to_string(), str::to_owned))
+}
+
+/// On how many workers each value is to be: `broadcast` says one, a number, or all.
+fn copies(broadcast: &Value, workers: usize) -> usize {
+    match broadcast {
+        Value::Boolean(true) => workers,
+        Value::Integer(number) => usize::try_from(*number).unwrap_or_default().clamp(1, workers.max(1)),
+        _ => 1,
+    }
 }
 
 /// Dataset names: a list, or one alone as older Clients send it.

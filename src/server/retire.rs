@@ -17,6 +17,7 @@ use crate::dask::{TaskKey, WorkerAddress};
 use crate::engine::{Stimulus, WorkerId, WorkerStatus};
 use crate::server::event::{Answer, Event};
 use crate::server::namespace::Namespace;
+use crate::server::requests::{Reply, shown};
 use crate::wire::document::{DocumentError, Fields};
 use crate::wire::encode::encode_message;
 use crate::wire::messages::{Ask, ToWorker};
@@ -46,7 +47,7 @@ pub(crate) type Copied = Vec<(WorkerId, Vec<TaskKey>)>;
 
 impl Namespace {
     /// The RPC `retire_workers`: answers with those that were retired, by address.
-    pub(crate) fn retire_workers(&mut self, fields: &Fields<'_>, answer: Answer) -> Result<(), DocumentError> {
+    pub(crate) fn retire_workers(&mut self, fields: &Fields<'_>) -> Result<Reply, DocumentError> {
         let closes = fields.optional_boolean("close_workers")?.unwrap_or_default();
         let named = names(&fields.optional_value("workers")?, &fields.optional_value("names")?);
         let is_named = |address: &WorkerAddress, name: &str| named.contains(address.as_str()) || named.contains(name);
@@ -59,8 +60,9 @@ impl Namespace {
         for worker in &chosen {
             self.set_status(*worker, WorkerStatus::ClosingGracefully, "closing_gracefully");
         }
-        self.copy_sole_replicas(Retirement { leaving: chosen, closes, rounds: 0, answer });
-        Ok(())
+        Ok(Reply::later(move |namespace, answer| {
+            namespace.copy_sole_replicas(Retirement { leaving: chosen, closes, rounds: 0, answer });
+        }))
     }
 
     fn set_status(&mut self, worker: WorkerId, status: WorkerStatus, name: &str) {
@@ -168,8 +170,8 @@ async fn fetch(pool: &Pool, address: &WorkerAddress, copies: Vec<SoleReplica>) -
     copies.into_iter().map(|copy| copy.key).filter(|key| !missing.contains(key)).collect()
 }
 
-/// Addresses and names; names of digits are numbers in Dask.
+/// Addresses and names.
 fn names(workers: &Value, names: &Value) -> BTreeSet<String> {
     let all = [workers, names].into_iter().flat_map(|list| list.as_elements().unwrap_or_default());
-    all.filter_map(|name| name.as_key()).map(|name| name.as_text().map_or_else(|| name.to_string(), str::to_owned)).collect()
+    all.filter_map(shown).collect()
 }

@@ -17,6 +17,7 @@ use crate::server::clock::unix_seconds;
 use crate::server::event::Arrival;
 use crate::server::handle::Refusal;
 use crate::server::namespace::Namespace;
+use crate::server::plugins::Host;
 use crate::wire::encode::Batch;
 use crate::wire::messages::rpc::{self, HeartbeatWorker, RegisterWorker};
 use crate::wire::messages::{ComputeTaskView, FromWorker, TaskErred, TaskFinished, ToWorker};
@@ -137,6 +138,13 @@ impl Workers {
         }
     }
 
+    /// It was told to go: its end is nobody's fault.
+    pub(crate) fn expect_to_leave(&mut self, worker: WorkerId) {
+        if let Some(entry) = self.entries.get_mut(&worker) {
+            entry.is_leaving = true;
+        }
+    }
+
     /// Writes one batch to each worker that has messages waiting; gives those that do not take it.
     pub(crate) fn flush(&mut self) -> Vec<WorkerId> {
         let mut lost = Vec::new();
@@ -160,16 +168,21 @@ impl Workers {
         self.refusal.as_ref().map(|(refusal, _)| refusal)
     }
 
-    /// Seconds between heartbeats, so that their number stays bearable.
-    ///
-    /// Source: distributed 2026.8.0, scheduler.py: `heartbeat_interval`.
+    /// Seconds between heartbeats.
     fn heartbeat_interval(&self) -> f64 {
-        match self.entries.len() {
-            0..=10 => 0.5,
-            11..50 => 1.0,
-            50..200 => 2.0,
-            count => count as f64 / 200.0 + 1.0,
-        }
+        heartbeat_interval(self.entries.len())
+    }
+}
+
+/// Seconds between the heartbeats of so many peers, so that their number stays bearable.
+///
+/// Source: distributed 2026.8.0, scheduler.py: `heartbeat_interval`.
+pub(crate) fn heartbeat_interval(peers: usize) -> f64 {
+    match peers {
+        0..=10 => 0.5,
+        11..50 => 1.0,
+        50..200 => 2.0,
+        count => count as f64 / 200.0 + 1.0,
     }
 }
 
@@ -250,7 +263,8 @@ impl Namespace {
         }
         let id = WorkerId(self.workers.next);
         self.workers.next += 1;
-        if outbox.push(rpc::registered(unix_seconds(), self.workers.heartbeat_interval(), Vec::new()).encode()).is_err() {
+        let plugins = self.plugins.of(Host::Worker);
+        if outbox.push(rpc::registered(unix_seconds(), self.workers.heartbeat_interval(), plugins).encode()).is_err() {
             return None;
         }
         let RegisterWorker { address, name, nthreads, resources, memory_limit, nanny, .. } = registration;

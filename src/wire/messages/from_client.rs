@@ -68,6 +68,20 @@ pub enum FromClient {
     },
 }
 
+impl FromClient {
+    /// Whether it says what the Client wants computed or kept.
+    pub fn is_about_keys(&self) -> bool {
+        matches!(
+            self,
+            Self::UpdateGraph(_)
+                | Self::ClientDesiresKeys { .. }
+                | Self::ClientReleasesKeys { .. }
+                | Self::ReportKey { .. }
+                | Self::CancelKeys { .. }
+        )
+    }
+}
+
 /// A graph to compute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UpdateGraph {

@@ -321,14 +321,22 @@ pub fn acknowledgement() -> Vec<Bytes> {
 }
 
 /// The answer to `register-worker`. Times are in seconds; plugins are pickles by name.
-pub fn registered(now: f64, heartbeat_interval: f64, worker_plugins: Vec<(String, Bytes)>) -> Value {
-    let plugins = worker_plugins.into_iter().map(|(name, pickle)| (Value::Text(name), Value::Binary(pickle))).collect();
+pub fn registered(now: f64, heartbeat_interval: f64, worker_plugins: &[(String, Bytes)]) -> Value {
     Value::map([
         ("status", "OK".into()),
         ("time", now.into()),
         ("heartbeat-interval", heartbeat_interval.into()),
-        ("worker-plugins", Value::Map(plugins)),
+        ("worker-plugins", plugins_value(worker_plugins)),
     ])
+}
+
+/// The answer to `register_nanny`; plugins as above.
+pub fn nanny_registered(nanny_plugins: &[(String, Bytes)]) -> Value {
+    Value::map([("status", "OK".into()), ("nanny-plugins", plugins_value(nanny_plugins))])
+}
+
+fn plugins_value(plugins: &[(String, Bytes)]) -> Value {
+    Value::Map(plugins.iter().map(|(name, pickle)| (name.as_str().into(), Value::Binary(pickle.clone()))).collect())
 }
 
 /// The answer to `register-worker` after which the worker exits.

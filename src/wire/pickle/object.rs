@@ -58,6 +58,10 @@ impl Object {
         Self::call("builtins", "RuntimeError", vec![Self::text(text)])
     }
 
+    pub fn os_error(text: &str) -> Self {
+        Self::call("builtins", "OSError", vec![Self::text(text)])
+    }
+
     pub fn key_error(text: &str) -> Self {
         Self::call("builtins", "KeyError", vec![Self::text(text)])
     }
