@@ -1,8 +1,9 @@
 //! Mainstay keeps Dask collections in cluster memory, as a Kubernetes resource says.
 //!
-//! `dask`, `engine` and `wire` decide and encode without I/O and compile without the feature `operator`;
+//! `dask`, `engine`, `wire` and `coordination` decide and encode without I/O and compile without the feature `operator`;
 //! the other modules connect them to sockets, to Kubernetes and to people. ARCHITECTURE.md has the map.
 
+pub mod coordination;
 pub mod dask;
 pub mod engine;
 pub mod error;
