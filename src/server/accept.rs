@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,10 +18,11 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::comm::{CommError, Connection, Outbox, Receiver};
+use crate::coordination::CallId;
 use crate::error::chain;
 use crate::server::admission::{Admission, Facts, Verdict};
 use crate::server::clock::unix_seconds;
-use crate::server::event::{Arrival, Event};
+use crate::server::event::{Answer, Arrival, Event};
 use crate::server::feed;
 use crate::server::handle::Refusal;
 use crate::wire::document::DocumentError;
@@ -53,9 +55,12 @@ pub(crate) struct Reception {
     pub(crate) guests: Arc<Guests>,
 }
 
-/// Counts connections by how far they are known.
+/// Counts connections by how far they are known, and numbers what they ask.
 #[derive(Debug, Default)]
-pub(crate) struct Guests(Mutex<Counts>);
+pub(crate) struct Guests {
+    counts: Mutex<Counts>,
+    calls: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -82,7 +87,12 @@ enum Dropped {
 
 impl Guests {
     fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of a request.
+    fn next_call(&self) -> CallId {
+        CallId(self.calls.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Lets one more unknown peer in, if there is room.
@@ -206,12 +216,24 @@ async fn requests(first: Request, connection: Connection, reception: &Reception)
             }
             return Ok(());
         }
-        let (answer, answered) = oneshot::channel();
+        let call = reception.guests.next_call();
+        let (answer, mut answered) = oneshot::channel();
+        let answer = Answer { call, sender: answer };
         if reception.events.send(Event::Asked { request: Box::new(request), peer: peer.ip(), answer }).await.is_err() {
             return Ok(());
         }
+        // Nobody says more before an answer: what arrives is the end of the comm, or a mistake.
+        let chunks = tokio::select! {
+            biased;
+            chunks = &mut answered => chunks,
+            _ = receiver.receive() => {
+                // The receiver is gone when the server ends.
+                let _ = reception.events.send(Event::CallerGone { call }).await;
+                return Ok(());
+            }
+        };
         // Dropped unanswered when the server ends.
-        let Ok(chunks) = answered.await else { return Ok(()) };
+        let Ok(chunks) = chunks else { return Ok(()) };
         if reply {
             sender.send(chunks).await?;
         }

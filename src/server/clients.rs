@@ -76,6 +76,11 @@ impl Clients {
         id
     }
 
+    /// A wanter without a comm wants nothing any more; gives its number if it had one.
+    pub(crate) fn end_standing(&mut self, name: &str) -> Option<ClientId> {
+        self.standing.remove(name)
+    }
+
     pub(crate) fn is_fire_and_forget(&self, client: ClientId) -> bool {
         self.standing.get(FIRE_AND_FORGET) == Some(&client)
     }
@@ -184,10 +189,12 @@ impl Namespace {
             FromClient::UnsubscribeTopic { topic } => self.topics.unsubscribe(&topic, client),
             FromClient::PublishFlushBatchedSend { uid } => self.on_publish_flush(client, uid),
             FromClient::LogEvent { topics, msg } => self.log_event(&topics, &msg),
-            FromClient::VariableDelete { .. } => self.count_unknown_op("variable_delete"),
-            FromClient::VariableFutureReceivedConfirm { .. } => self.count_unknown_op("variable-future-received-confirm"),
-            FromClient::QueueRelease { .. } => self.count_unknown_op("queue_release"),
-            FromClient::QueueFutureRelease { .. } => self.count_unknown_op("queue-future-release"),
+            FromClient::VariableDelete { name } => self.on_variable_delete(&name),
+            FromClient::VariableFutureReceivedConfirm { name, key, token } => {
+                self.on_variable_confirm(client, &name, key, &token);
+            }
+            FromClient::QueueRelease { name } => self.on_queue_release(&name),
+            FromClient::QueueFutureRelease { name, key } => self.on_queue_confirm(client, &name, key),
             FromClient::Unknown { op } => self.count_unknown_op(&op),
         }
     }
@@ -284,6 +291,7 @@ impl Namespace {
         self.clients.unflushed.remove(&client);
         self.topics.forget(client);
         self.datasets.forget(client);
+        self.on_reader_left(client);
         self.stimulate(Stimulus::ClientLeft { client });
     }
 }

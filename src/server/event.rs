@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::comm::{Outbox, Pool};
+use crate::coordination::CallId;
 use crate::dask::{ClientName, TaskKey, WorkerAddress};
 use crate::engine::{ClientId, CollectionId, WorkerId};
 use crate::server::admission::Facts;
@@ -22,7 +23,18 @@ use crate::wire::messages::{FromClient, FromWorker, Request};
 use crate::wire::value::Value;
 
 /// Where the answer of a request goes.
-pub(crate) type Answer = oneshot::Sender<Vec<Bytes>>;
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) call: CallId,
+    pub(crate) sender: oneshot::Sender<Vec<Bytes>>,
+}
+
+impl Answer {
+    /// Gives the chunks back when the caller has gone.
+    pub(crate) fn send(self, chunks: Vec<Bytes>) -> Result<(), Vec<Bytes>> {
+        self.sender.send(chunks)
+    }
+}
 
 /// One thing that happened outside the loop.
 #[derive(Debug)]
@@ -55,6 +67,10 @@ pub(crate) enum Event {
         request: Box<Request>,
         peer: IpAddr,
         answer: Answer,
+    },
+    /// Who asked closed its comm before it was answered.
+    CallerGone {
+        call: CallId,
     },
     Built {
         collection: CollectionId,

@@ -20,6 +20,7 @@ mod clients;
 mod clock;
 mod collection;
 mod collections;
+mod coordination;
 mod datasets;
 mod event;
 mod feed;

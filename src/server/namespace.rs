@@ -12,10 +12,12 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use crate::comm::Pool;
+use crate::coordination::Coordination;
 use crate::engine::{Engine, Instruction, Millis, Stimulus};
 use crate::server::admission::Admission;
 use crate::server::clients::Clients;
 use crate::server::collections::Collections;
+use crate::server::coordination::WaitingCalls;
 use crate::server::datasets::Datasets;
 use crate::server::event::Event;
 use crate::server::handle::{Command, Reports};
@@ -40,6 +42,9 @@ pub(crate) struct Namespace {
     pub(crate) topics: Topics,
     pub(crate) plugins: Plugins,
     pub(crate) restarts: Restarts,
+    pub(crate) coordination: Coordination,
+    /// Where the answers go that `coordination` owes.
+    pub(crate) waiting_calls: WaitingCalls,
     /// What Clients put there with `set_metadata`.
     pub(crate) metadata: Value,
     pub(crate) admission: Arc<dyn Admission>,
@@ -54,7 +59,7 @@ pub(crate) struct Namespace {
     pub(crate) unknown_ops: BTreeMap<String, u64>,
     started: Instant,
     /// When what is being handled was taken.
-    now: Millis,
+    pub(crate) now: Millis,
     instructions: Vec<Instruction>,
 }
 
@@ -94,6 +99,8 @@ impl Namespace {
             topics: Topics::default(),
             plugins: Plugins::default(),
             restarts: Restarts::default(),
+            coordination: Coordination::default(),
+            waiting_calls: WaitingCalls::default(),
             metadata: Value::Map(Vec::new()),
             admission,
             pool: Arc::new(Pool::new(calls)),
@@ -114,7 +121,8 @@ impl Namespace {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let timeout = self.engine.next_timeout().map(|at| (self.started + Duration::from_millis(at.0)).into());
+            let timeout = self.engine.next_timeout().map(|at| self.instant(at));
+            let patience = self.coordination.next_timeout().map(|at| self.instant(at));
             let look = self.collections.next_look().map(tokio::time::Instant::from);
             tokio::select! {
                 _ = events.recv_many(&mut arrived, EVENTS_A_TURN_MAX) => {
@@ -137,12 +145,16 @@ impl Namespace {
                 () = sleep_until(look.unwrap_or_else(tokio::time::Instant::now)), if look.is_some() => {
                     self.look_at_the_clock();
                 }
+                () = sleep_until(patience.unwrap_or_else(tokio::time::Instant::now)), if patience.is_some() => {
+                    self.look_at_the_clock();
+                }
                 _ = tick.tick() => {
                     self.look_at_the_clock();
                     self.on_tick();
                 }
             }
             self.look_if_due();
+            self.coordinate_if_due();
             self.flush();
         }
     }
@@ -162,6 +174,7 @@ impl Namespace {
             Event::ClientSays { client, messages } => self.on_client_says(client, messages),
             Event::ClientGone { client } => self.on_client_gone(client),
             Event::Asked { request, peer, answer } => self.on_asked(&request, peer, answer),
+            Event::CallerGone { call } => self.on_caller_gone(call),
             Event::Built { collection, attempt, result } => self.on_built(collection, attempt, result),
             Event::Lowered { client, result } => self.on_lowered(client, result),
             Event::Scattered { client, scattered, answer } => self.on_scattered(client, scattered, answer),
@@ -190,6 +203,10 @@ impl Namespace {
         self.forget_refusal();
         self.end_restarts();
         self.publish_reports();
+    }
+
+    fn instant(&self, at: Millis) -> tokio::time::Instant {
+        (self.started + Duration::from_millis(at.0)).into()
     }
 
     fn look_at_the_clock(&mut self) {

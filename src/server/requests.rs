@@ -7,6 +7,7 @@ use tracing::debug;
 use crate::dask::{TaskKey, WorkerAddress};
 use crate::engine::{ClientId, Stimulus, WorkerId};
 use crate::server::call::{self, OnError, Target};
+use crate::server::coordination;
 use crate::server::datasets::Put;
 use crate::server::event::{Answer, Scattered};
 use crate::server::namespace::Namespace;
@@ -122,6 +123,7 @@ impl Namespace {
             "unregister_worker_plugin" => return self.unregister_plugin(Host::Worker, &fields),
             "register_nanny_plugin" => return self.register_plugin(Host::Nanny, &fields),
             "unregister_nanny_plugin" => return self.unregister_plugin(Host::Nanny, &fields),
+            op if coordination::OPS.contains(&op) => return self.coordinate(&fields),
             op => self.refuse(op),
         };
         Ok(Reply::Now(value))

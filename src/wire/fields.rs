@@ -410,7 +410,8 @@ impl<'m> Fields<'m> {
         self.wrong_kind(name, expected, found.kind())
     }
 
-    pub(super) fn wrong_kind(&self, name: &str, expected: &'static str, found: &'static str) -> DocumentError {
+    /// The error of a field that is something else than it must be.
+    pub fn wrong_kind(&self, name: &str, expected: &'static str, found: &'static str) -> DocumentError {
         DocumentError::WrongType { op: self.op.to_owned(), field: name.to_owned(), expected, found }
     }
 }

@@ -48,18 +48,18 @@ pub enum FromClient {
         msg: Value,
     },
     VariableDelete {
-        name: String,
+        name: TaskKey,
     },
     VariableFutureReceivedConfirm {
-        name: String,
+        name: TaskKey,
         key: TaskKey,
         token: String,
     },
     QueueRelease {
-        name: String,
+        name: TaskKey,
     },
     QueueFutureRelease {
-        name: String,
+        name: TaskKey,
         key: TaskKey,
     },
     /// No op that we know. Nothing follows from it.
@@ -153,12 +153,12 @@ impl FromClient {
             "unsubscribe-topic" => Self::UnsubscribeTopic { topic: text("topic")? },
             "publish_flush_batched_send" => Self::PublishFlushBatchedSend { uid: text("uid")? },
             "log-event" => Self::LogEvent { topics: fields.topics()?, msg: fields.value("msg")? },
-            "variable_delete" => Self::VariableDelete { name: text("name")? },
+            "variable_delete" => Self::VariableDelete { name: fields.key("name")? },
             "variable-future-received-confirm" => {
-                Self::VariableFutureReceivedConfirm { name: text("name")?, key: fields.key("key")?, token: text("token")? }
+                Self::VariableFutureReceivedConfirm { name: fields.key("name")?, key: fields.key("key")?, token: text("token")? }
             }
-            "queue_release" => Self::QueueRelease { name: text("name")? },
-            "queue-future-release" => Self::QueueFutureRelease { name: text("name")?, key: fields.key("key")? },
+            "queue_release" => Self::QueueRelease { name: fields.key("name")? },
+            "queue-future-release" => Self::QueueFutureRelease { name: fields.key("name")?, key: fields.key("key")? },
             op => Self::Unknown { op: op.to_owned() },
         })
     }

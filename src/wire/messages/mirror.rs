@@ -274,17 +274,17 @@ impl Encode for FromClient {
             Self::LogEvent { topics, msg } => log_event(encoder, topics, msg),
             Self::VariableDelete { name } | Self::QueueRelease { name } => {
                 head(encoder, op, 1);
-                named_text(encoder, "name", name);
+                named(encoder, "name", name);
             }
             Self::VariableFutureReceivedConfirm { name, key, token } => {
                 head(encoder, op, 3);
-                named_text(encoder, "name", name);
+                named(encoder, "name", name);
                 named_key(encoder, key);
                 named_text(encoder, "token", token);
             }
             Self::QueueFutureRelease { name, key } => {
                 head(encoder, op, 2);
-                named_text(encoder, "name", name);
+                named(encoder, "name", name);
                 named_key(encoder, key);
             }
         }
