@@ -14,7 +14,7 @@ use crate::engine::rules::refusal;
 use crate::engine::task::{Blame, StateName, Task};
 use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
-use crate::engine::{Annotations, ClientId, Engine, Graph, GraphTask, Requirements, WorkerSelector};
+use crate::engine::{Annotations, ClientId, Engine, Exception, Graph, GraphTask, Requirements, WorkerSelector};
 
 /// A graph that is taken in: on whose behalf, under which conditions, and what is left of it.
 #[derive(Debug)]
@@ -123,16 +123,16 @@ impl Engine {
         let ids: Vec<TaskId> = fresh.into_iter().map(|(id, _)| id).collect();
         if without_room {
             let message = self.why_no_room();
-            refused = ids.iter().map(|id| (*id, message.clone())).collect();
+            refused = ids.iter().map(|id| (*id, Exception::Refused { message: message.clone() })).collect();
         }
         if (leads_forward || has_old_dependents)
             && let Some(cycle) = self.find_cycle_among(&ids, has_old_dependents)
         {
             let message = format!("the graph has a cycle: {}", describe(&self.tasks, &cycle));
-            refused = ids.iter().map(|id| (*id, message.clone())).collect();
+            refused = ids.iter().map(|id| (*id, Exception::Refused { message: message.clone() })).collect();
         }
-        for (id, message) in refused {
-            self.refuse(id, message);
+        for (id, why) in refused {
+            self.refuse(id, why);
         }
         self.unsettled.extend(ids);
         taken_in
@@ -198,7 +198,7 @@ impl Engine {
     /// The record of a key that nobody knows and that is part of no graph: it has failed.
     pub(super) fn record_refused(&mut self, key: &TaskKey, owner: Owner, message: String) -> TaskId {
         let id = self.insert_record(key, owner);
-        self.refuse(id, message);
+        self.refuse(id, Exception::Refused { message });
         id
     }
 
@@ -256,7 +256,7 @@ impl Engine {
         fresh: &[(TaskId, Range<u32>)],
         graph: &Graph,
         ids: &[Option<TaskId>],
-    ) -> (Vec<(TaskId, String)>, bool) {
+    ) -> (Vec<(TaskId, Exception)>, bool) {
         let mut refused = Vec::new();
         let mut later: TaskSet = fresh.iter().map(|(id, _)| *id).collect();
         let mut leads_forward = false;
@@ -265,7 +265,7 @@ impl Engine {
                 let key = &graph.keys[*place as usize];
                 let Some(dependency) = ids[*place as usize].or_else(|| self.tasks.id(key)) else {
                     let message = format!("`{}` needs `{key}`, which is neither in its graph nor known", self.tasks[*id].key);
-                    refused.push((*id, message));
+                    refused.push((*id, Exception::LostDependencies { message }));
                     break;
                 };
                 leads_forward |= later.contains(dependency);
@@ -290,7 +290,7 @@ impl Engine {
     }
 
     /// Fails a task that was never started, for good: without its edges and without a way to run it.
-    fn refuse(&mut self, id: TaskId, message: String) {
+    fn refuse(&mut self, id: TaskId, why: Exception) {
         for dependency in std::mem::take(&mut self.tasks[id].dependencies) {
             self.remove_dependent(dependency, id);
         }
@@ -298,7 +298,7 @@ impl Engine {
         task.run_spec = None;
         task.missing = 0;
         task.failed = 0;
-        self.fail(id, Blame::Own(refusal(message)));
+        self.fail(id, Blame::Own(refusal(why)));
     }
 }
 

@@ -146,8 +146,7 @@ impl Engine {
         let holders: SmallVec<[WorkerId; 4]> = workers.iter().copied().filter(|id| self.workers.contains_key(id)).collect();
         if holders.is_empty() {
             self.ignore();
-            self.out.push(Instruction::LostData { client, key: key.clone() });
-            return;
+            return self.cancel_lost(client, key.clone());
         }
         let Some(id) = self.record_scattered(key, client) else { return self.ignore() };
         match self.tasks[id].state() {

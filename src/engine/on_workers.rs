@@ -9,7 +9,7 @@ use crate::engine::rules::fault_without_run;
 use crate::engine::task::{Blame, Fault, TaskState};
 use crate::engine::task_table::TaskId;
 use crate::engine::worker::Worker;
-use crate::engine::{Engine, Exception, Failure, Instruction, Resources, WorkerId, WorkerProfile, WorkerStatus};
+use crate::engine::{ClientId, Engine, Exception, Failure, Instruction, Resources, WorkerId, WorkerProfile, WorkerStatus};
 
 /// Half of the average is the latest report.
 const BANDWIDTH_WEIGHT: f64 = 0.5;
@@ -178,13 +178,20 @@ impl Engine {
             let fault = fault_without_run(Exception::ActorLost { worker: profile.address.clone() }, text);
             return self.fail(id, Blame::Own(fault));
         }
-        self.announce_loss(id);
         if scattered {
-            // Their futures say `lost`, and nothing can be done for them.
+            // Nothing can be done for their futures.
             for client in self.clients_that_want(id) {
+                self.cancel_lost(client, self.tasks[id].key.clone());
                 self.unwant(id, Owner::Client(client));
             }
         }
+        self.announce_loss(id);
+    }
+
+    /// Tells of scattered data that is on no worker any more.
+    pub(super) fn cancel_lost(&mut self, client: ClientId, key: TaskKey) {
+        let reason = "it was scattered, and its workers are gone".to_owned();
+        self.out.push(Instruction::CancelledKeys { client, keys: vec![key], reason });
     }
 
     fn announce_loss(&mut self, id: TaskId) {

@@ -94,7 +94,7 @@ impl Engine {
             Step::FailAsLost => {
                 let message =
                     format!("the data of `{}` was lost, and it was scattered: no task can make it again", self.tasks[id].key);
-                self.fail(id, Blame::Own(refusal(message)));
+                self.fail(id, Blame::Own(refusal(Exception::LostDependencies { message })));
             }
             Step::Release => self.release(id),
             Step::Forget => self.forget(id),
@@ -205,9 +205,13 @@ impl Engine {
     }
 }
 
-/// A failure that no worker reported.
-pub(super) fn refusal(message: String) -> Arc<Fault> {
-    fault_without_run(Exception::Refused { message: message.clone() }, message)
+/// A failure that no worker reported, of a task that was never run.
+pub(super) fn refusal(why: Exception) -> Arc<Fault> {
+    let text = match &why {
+        Exception::Refused { message } | Exception::LostDependencies { message } => message.clone(),
+        Exception::Raised { .. } | Exception::KilledWorker { .. } | Exception::ActorLost { .. } => String::new(),
+    };
+    fault_without_run(why, text)
 }
 
 pub(super) fn fault_without_run(exception: Exception, exception_text: String) -> Arc<Fault> {

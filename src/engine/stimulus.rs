@@ -119,6 +119,8 @@ pub enum Exception {
     ActorLost { worker: WorkerAddress },
     /// The graph cannot be run as it is: the text says why.
     Refused { message: String },
+    /// It needs what nobody has and nobody can make. Dask says of such tasks that they are cancelled.
+    LostDependencies { message: String },
 }
 
 /// What happened.

@@ -49,6 +49,11 @@ impl Namespace {
                 if self.clients.is_fire_and_forget(client) {
                     return self.stimulate(Stimulus::ClientReleasesKeys { client, keys: vec![key] });
                 }
+                if let Exception::LostDependencies { message } = exception {
+                    let reason = Some(format!("lost dependencies: {message}"));
+                    self.clients.tell(client, &ToClient::CancelledKeys { keys: vec![key.clone()], reason, msg: None });
+                    return self.stimulate(Stimulus::ClientReleasesKeys { client, keys: vec![key] });
+                }
                 let (exception, traceback) = exception_values(&key, exception);
                 self.clients.tell(client, &ToClient::TaskErred { key, exception, traceback });
             }
@@ -85,6 +90,7 @@ pub(crate) fn exception_values(key: &crate::dask::TaskKey, exception: Exception)
             let text = format!("Worker holding Actor was lost: {worker}");
             (Value::Binary(Object::runtime_error(&text).dumps()), Value::Nil)
         }
+        Exception::LostDependencies { message } => (Value::Binary(Object::cancelled_error(&message).dumps()), Value::Nil),
         Exception::Refused { message } => (Value::Binary(Object::runtime_error(&message).dumps()), Value::Nil),
     }
 }

@@ -82,7 +82,7 @@ fn show_exception(exception: &Exception) -> String {
         Exception::Raised { .. } => "raised".to_owned(),
         Exception::KilledWorker { last_worker, allowed_failures } => format!("killed {last_worker}, {allowed_failures} allowed"),
         Exception::ActorLost { worker } => format!("actor lost with {worker}"),
-        Exception::Refused { message } => message.clone(),
+        Exception::Refused { message } | Exception::LostDependencies { message } => message.clone(),
     }
 }
 
