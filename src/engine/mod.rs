@@ -283,6 +283,7 @@ impl Engine {
             Stimulus::LongRunning { worker, key, run_id, compute_ms } => self.on_long_running(worker, &key, run_id, compute_ms),
             Stimulus::ReleaseWorkerData { worker, key } => self.on_release_worker_data(worker, &key),
             Stimulus::AddKeys { worker, keys } => self.on_add_keys(worker, keys),
+            Stimulus::DropReplicas { worker, keys } => self.on_drop_replicas(worker, &keys),
             Stimulus::RequestRefreshWhoHas { worker, keys } => self.on_request_refresh_who_has(worker, keys),
             Stimulus::StealResponse { worker, key, run_id, state } => {
                 self.on_steal_response(worker, &key, run_id, state.as_deref());

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::dask::TaskKey;
 use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
 use crate::engine::{Engine, Instruction, Millis, WorkerId, WorkerStatus};
@@ -35,6 +36,21 @@ impl Engine {
             self.reduce_at = None;
         } else if is_due || self.reduce_at.is_none() {
             self.reduce_at = Some(Millis(self.now.0 + REDUCE_EVERY_MS));
+        }
+    }
+
+    /// Has a worker drop what is elsewhere as well; the last replica stays, and an actor.
+    pub(super) fn on_drop_replicas(&mut self, worker: WorkerId, keys: &[TaskKey]) {
+        let mut removed = Vec::new();
+        for id in keys.iter().filter_map(|key| self.tasks.id(key)).collect::<Vec<_>>() {
+            let task = &self.tasks[id];
+            if task.holders().contains(&worker) && task.holders().len() > 1 && !task.actor {
+                removed.push(task.key.clone());
+                self.drop_replica(id, worker);
+            }
+        }
+        if !removed.is_empty() {
+            self.out.push(Instruction::RemoveReplicas { worker, keys: removed });
         }
     }
 

@@ -190,6 +190,11 @@ pub enum Stimulus {
         worker: WorkerId,
         keys: Vec<TaskKey>,
     },
+    /// Somebody has no use for these replicas any more.
+    DropReplicas {
+        worker: WorkerId,
+        keys: Vec<TaskKey>,
+    },
     RequestRefreshWhoHas {
         worker: WorkerId,
         keys: Vec<TaskKey>,
@@ -281,6 +286,7 @@ impl Stimulus {
             Self::LongRunning { .. } => "long-running",
             Self::ReleaseWorkerData { .. } => "release-worker-data",
             Self::AddKeys { .. } => "add-keys",
+            Self::DropReplicas { .. } => "drop-replicas",
             Self::RequestRefreshWhoHas { .. } => "request-refresh-who-has",
             Self::StealResponse { .. } => "steal-response",
             Self::CollectionApplied { .. } => "collection-applied",

@@ -248,18 +248,18 @@ impl Engine {
         self.tasks.iter().map(|(_, task)| &task.key)
     }
 
+    /// Whether a task is an actor.
+    pub fn is_actor(&self, key: &TaskKey) -> bool {
+        self.tasks.id(key).is_some_and(|id| self.tasks[id].actor)
+    }
+
+    pub fn worker(&self, worker: WorkerId) -> Option<WorkerView<'_>> {
+        self.workers.get(&worker).map(|found| view(worker, found))
+    }
+
     /// All workers, in the order they joined.
     pub fn workers(&self) -> impl Iterator<Item = WorkerView<'_>> {
-        self.workers.iter().map(|(id, worker)| WorkerView {
-            id: *id,
-            profile: &worker.profile,
-            status: worker.status,
-            nbytes: worker.nbytes,
-            memory: worker.memory,
-            processing: worker.processing.len(),
-            used: &worker.used,
-            occupancy_ms: worker.occupancy_us / 1000,
-        })
+        self.workers.iter().map(|(id, worker)| view(*id, worker))
     }
 
     /// How many workers take tasks.
@@ -278,6 +278,19 @@ impl Engine {
         };
         let ranked = running.filter_map(|(id, worker)| Some((rank(worker)?, worker.load(), self.tie_break(*id), *id)));
         ranked.min().map(|(_, _, _, id)| id)
+    }
+}
+
+fn view(id: WorkerId, worker: &Worker) -> WorkerView<'_> {
+    WorkerView {
+        id,
+        profile: &worker.profile,
+        status: worker.status,
+        nbytes: worker.nbytes,
+        memory: worker.memory,
+        processing: worker.processing.len(),
+        used: &worker.used,
+        occupancy_ms: worker.occupancy_us / 1000,
     }
 }
 

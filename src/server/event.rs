@@ -14,10 +14,10 @@ use crate::engine::{ClientId, CollectionId, WorkerId};
 use crate::server::admission::Facts;
 use crate::server::build_document::BuildDocument;
 use crate::server::builder::BuildFailure;
+use crate::server::copies::{Copied, Errand};
 use crate::server::feed::{Counted, Watch};
 use crate::server::handle::Refusal;
 use crate::server::restart::Restart;
-use crate::server::retire::{Copied, Retirement};
 use crate::wire::messages::rpc::RegisterWorker;
 use crate::wire::messages::{FromClient, FromWorker, Request};
 use crate::wire::value::Value;
@@ -102,7 +102,7 @@ pub(crate) enum Event {
         alive: Vec<WorkerId>,
     },
     Copied {
-        retirement: Retirement,
+        errand: Errand,
         copied: Copied,
     },
 }

@@ -185,7 +185,7 @@ impl Namespace {
             Event::Count { watch, with_all, answer } => {
                 let _ = answer.send(self.count(&watch, with_all));
             }
-            Event::Copied { retirement, copied } => self.on_copied(retirement, copied),
+            Event::Copied { errand, copied } => self.on_copied(errand, copied),
             Event::Killed { restart, alive } => self.on_killed(restart, &alive),
         }
     }

@@ -117,6 +117,8 @@ impl Namespace {
             "proxy" => return self.proxy(&fields),
             "publish_put" => return self.publish_put(&fields),
             "retire_workers" => return self.retire_workers(&fields),
+            "replicate" => return self.replicate(&fields),
+            "rebalance" => return self.rebalance(&fields),
             "restart" => return self.restart(&fields),
             "restart_workers" => return self.restart_workers(&fields),
             "register_worker_plugin" => return self.register_plugin(Host::Worker, &fields),
@@ -221,7 +223,7 @@ impl Namespace {
     }
 
     /// The workers that a request names by address, or all.
-    fn selected(&self, fields: &Fields<'_>) -> Result<Vec<(WorkerId, &Worker)>, DocumentError> {
+    pub(crate) fn selected(&self, fields: &Fields<'_>) -> Result<Vec<(WorkerId, &Worker)>, DocumentError> {
         let named = match fields.optional_value("workers")? {
             Value::Nil => None,
             Value::Array(named) => Some(named.iter().filter_map(shown).collect()),

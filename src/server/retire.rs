@@ -6,21 +6,18 @@
 //!                          └────── more came ───┘
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use futures::future::join_all;
 use tracing::info;
 
-use crate::comm::Pool;
 use crate::dask::{TaskKey, WorkerAddress};
 use crate::engine::{Stimulus, WorkerId, WorkerStatus};
-use crate::server::event::{Answer, Event};
+use crate::server::copies::{Errand, Order, Source};
+use crate::server::event::Answer;
 use crate::server::namespace::Namespace;
 use crate::server::requests::{Reply, shown};
 use crate::wire::document::{DocumentError, Fields};
-use crate::wire::encode::encode_message;
-use crate::wire::messages::{Ask, ToWorker};
+use crate::wire::messages::ToWorker;
 use crate::wire::value::Value;
 
 /// Tasks that were running may leave more results behind; these are copied as well, in so many rounds.
@@ -34,16 +31,6 @@ pub(crate) struct Retirement {
     rounds: u32,
     answer: Answer,
 }
-
-/// A key that only workers on their way out hold.
-#[derive(Debug)]
-struct SoleReplica {
-    key: TaskKey,
-    holders: Vec<WorkerAddress>,
-}
-
-/// Keys that now have one more holder.
-pub(crate) type Copied = Vec<(WorkerId, Vec<TaskKey>)>;
 
 impl Namespace {
     /// The RPC `retire_workers`: answers with those that were retired, by address.
@@ -73,39 +60,31 @@ impl Namespace {
 
     fn copy_sole_replicas(&mut self, retirement: Retirement) {
         let sole = self.sole_replicas(&retirement.leaving);
-        let targets: Vec<(WorkerId, WorkerAddress)> = self
-            .engine
-            .workers()
-            .filter(|worker| worker.status == WorkerStatus::Running && !worker.profile.builder)
-            .map(|worker| (worker.id, worker.profile.address.clone()))
-            .collect();
+        let targets = self.takers();
         if sole.is_empty() {
             return self.close_retired(retirement);
         }
         if targets.is_empty() || retirement.rounds == ROUNDS_MAX {
             return self.keep_after_all(retirement);
         }
-        let mut shares: BTreeMap<usize, Vec<SoleReplica>> = BTreeMap::new();
-        for (index, copy) in sole.into_iter().enumerate() {
-            shares.entry(index % targets.len()).or_default().push(copy);
+        let mut orders: Vec<Order> = targets.into_iter().map(|worker| Order { worker, sources: Vec::new() }).collect();
+        let count = orders.len();
+        for (index, source) in sole.into_iter().enumerate() {
+            orders[index % count].sources.push(source);
         }
-        let orders = shares.into_iter().map(|(index, copies)| (targets[index].clone(), copies)).collect();
-        copy(Arc::clone(&self.pool), self.events.clone(), orders, retirement);
+        orders.retain(|order| !order.sources.is_empty());
+        self.copy(orders, Errand::Retire(retirement));
     }
 
     /// What is nowhere else.
-    fn sole_replicas(&self, leaving: &[WorkerId]) -> Vec<SoleReplica> {
+    fn sole_replicas(&self, leaving: &[WorkerId]) -> Vec<Source> {
         let addresses: BTreeSet<&WorkerAddress> = leaving.iter().filter_map(|id| Some(&self.workers.get(*id)?.address)).collect();
         let keys: BTreeSet<TaskKey> = leaving.iter().flat_map(|id| self.engine.has_what(*id)).collect();
-        let copies = keys.into_iter().map(|key| SoleReplica { holders: self.engine.who_has(&key), key });
-        copies.filter(|copy| copy.holders.iter().all(|holder| addresses.contains(holder))).collect()
+        let sources = keys.into_iter().map(|key| self.source(key));
+        sources.filter(|source| source.holders.iter().all(|holder| addresses.contains(holder))).collect()
     }
 
-    /// Copies have arrived, as many as could be made.
-    pub(crate) fn on_copied(&mut self, mut retirement: Retirement, copied: Copied) {
-        for (worker, keys) in copied {
-            self.stimulate(Stimulus::AddKeys { worker, keys });
-        }
+    pub(crate) fn go_on_retiring(&mut self, mut retirement: Retirement) {
         retirement.rounds += 1;
         self.copy_sole_replicas(retirement);
     }
@@ -133,41 +112,6 @@ impl Namespace {
         }
         let _ = retirement.answer.send(Value::Map(Vec::new()).encode());
     }
-}
-
-/// Has the targets fetch what they are to have, outside the loop.
-fn copy(
-    pool: Arc<Pool>,
-    events: tokio::sync::mpsc::Sender<Event>,
-    orders: Vec<((WorkerId, WorkerAddress), Vec<SoleReplica>)>,
-    retirement: Retirement,
-) {
-    Arc::clone(&pool).spawn(async move {
-        let fetches = orders.into_iter().map(|((worker, address), copies)| {
-            let pool = Arc::clone(&pool);
-            async move { (worker, fetch(&pool, &address, copies).await) }
-        });
-        let copied = join_all(fetches).await;
-        // The loop has ended when nobody takes it.
-        let _ = events.send(Event::Copied { retirement, copied }).await;
-    });
-}
-
-/// Those of the keys that the worker has in the end.
-///
-/// Source: distributed 2026.8.0, worker.py: `gather`.
-async fn fetch(pool: &Pool, address: &WorkerAddress, copies: Vec<SoleReplica>) -> Vec<TaskKey> {
-    let holders = |copy: &SoleReplica| Value::Array(copy.holders.iter().map(|holder| holder.as_str().into()).collect());
-    let who_has = copies.iter().map(|copy| (Value::from(&copy.key), holders(copy))).collect();
-    let request = encode_message(&Ask::new("gather").with("who_has", Value::Map(who_has)));
-    let Ok(message) = pool.call(address, request).await else { return Vec::new() };
-    let Ok(answer) = Value::decode(&message) else { return Vec::new() };
-    let missing: BTreeSet<TaskKey> = match answer.get("keys") {
-        Some(Value::Array(keys)) => keys.iter().filter_map(Value::as_key).collect(),
-        Some(Value::Map(keys)) => keys.iter().filter_map(|(key, _)| key.as_key()).collect(),
-        _ => BTreeSet::new(),
-    };
-    copies.into_iter().map(|copy| copy.key).filter(|key| !missing.contains(key)).collect()
 }
 
 /// Addresses and names.

@@ -123,3 +123,39 @@ def test_a_request_that_cannot_be_read_is_answered(own):
     # A number of copies is as good as all or one.
     [future] = client.scatter([1], broadcast=2)
     assert len(client.who_has([future])[future.key]) == 2
+
+
+def test_replicas_are_made_and_dropped(own):
+    mainstay, client = own
+    mainstay.start_worker(name="carol")
+    client.wait_for_workers(3)
+    futures = client.scatter(list(range(5)), hash=False)
+
+    def counts():
+        return sorted(len(holders) for holders in client.who_has(futures).values())
+
+    client.replicate(futures, n=2)
+    assert counts() == [2] * 5
+    client.replicate(futures)
+    assert counts() == [3] * 5
+    client.replicate(futures, n=1)
+    await_condition(lambda: counts() == [1] * 5, counts)
+    assert client.gather(futures) == list(range(5))
+
+
+def test_rebalance_moves_results_from_a_full_worker(tmp_path):
+    with served(tmp_path) as mainstay:
+        mainstay.start_worker("--memory-limit", "500MiB", name="alice")
+        mainstay.start_worker("--memory-limit", "500MiB", name="bob")
+        with Client(mainstay.address) as client:
+            client.wait_for_workers(2)
+            alice = next(address for address, worker in workers_of(client).items() if worker["name"] == "alice")
+            futures = client.map(b"x".__mul__, [20_000_000 + index for index in range(8)], workers=[alice])
+            wait(futures)
+            assert set(client.who_has(futures).values()) == {(alice,)}
+            # What counts is the memory that workers measure.
+            await_condition(lambda: workers_of(client)[alice]["metrics"]["memory"] > 220e6, lambda: workers_of(client)[alice])
+            client.rebalance()
+            moved = [holders for holders in client.who_has(futures).values() if holders != (alice,)]
+            assert 2 <= len(moved) <= 5, moved
+            assert [len(data) for data in client.gather(futures)] == [20_000_000 + index for index in range(8)]

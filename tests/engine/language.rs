@@ -19,6 +19,7 @@
 //! finished w1 a 10B 5ms                              answers to the last run of `a` that `w1` was given, or to `run=3`
 //! erred w1 a | reschedule w1 a | long-running w1 a 5ms | steal-response w1 a ready
 //! dropped w1 a | add-keys w1 a b | refresh w1 a b    what a worker says of replicas
+//! drop w1 a b                                        somebody has no use for these replicas
 //! timeout
 //!
 //! show states | summary c1 | workers | who-has a | story a | ignored | timeout | builder disk=nvme
@@ -141,10 +142,11 @@ impl Play {
             "worker" | "joining" => self.join(word == "worker", rest),
             "status" | "change" | "heartbeat" | "left" => vec![self.of_worker(word, rest)],
             "finished" | "erred" | "reschedule" | "long-running" | "dropped" | "steal-response" => vec![self.of_task(word, rest)],
-            "add-keys" | "refresh" => {
+            "add-keys" | "refresh" | "drop" => {
                 let (worker, keys) = self.worker_and_keys(rest);
                 vec![match word {
                     "add-keys" => Stimulus::AddKeys { worker, keys },
+                    "drop" => Stimulus::DropReplicas { worker, keys },
                     _ => Stimulus::RequestRefreshWhoHas { worker, keys },
                 }]
             }
