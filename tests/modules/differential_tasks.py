@@ -5,7 +5,8 @@ import os
 import pathlib
 import time
 
-from distributed import Reschedule, get_worker
+from conformance_tasks import inc
+from distributed import Reschedule, get_client, get_worker
 
 # Names that folder on workers, so that both schedulers can be given the very same graph.
 FOLDER = "DIFFERENTIAL_FOLDER"
@@ -155,3 +156,20 @@ class Counter:
 def call_increment(counter, by):
     """What an actor answers to another task."""
     return counter.increment(by).result()
+
+
+def take_turns(_, path, lock):
+    """Adds to a file what would be lost if two did so at once."""
+    path = pathlib.Path(path)
+    with lock:
+        text = path.read_text()
+        time.sleep(0.01)
+        path.write_text(text + "x")
+
+
+def pass_through_queue(queue, count):
+    """Puts futures into a queue, and gives what they are when they come out."""
+    client = get_client()
+    for number in range(count):
+        queue.put(client.submit(inc, number))
+    return [future.result() for future in queue.get(batch=count)]
