@@ -234,12 +234,22 @@ impl Engine {
     /// The same stimuli at the same times give the same instructions, always. A time before that of the last stimulus
     /// counts as that time.
     pub fn handle_stimulus(&mut self, now: Millis, stimulus: Stimulus, instructions: &mut Vec<Instruction>) {
+        self.hear(now, stimulus);
+        self.act(instructions);
+    }
+
+    /// Takes in what happened; `act` says later what to do about it and all else that was heard. So what many peers say at
+    /// once costs one look at who may get what.
+    pub fn hear(&mut self, now: Millis, stimulus: Stimulus) {
         self.now = self.now.max(now);
         self.stats.stimuli += 1;
         self.handling = stimulus.kind();
-        std::mem::swap(&mut self.out, instructions);
         self.take_in(stimulus);
         self.settle();
+    }
+
+    /// Appends what to do about what was heard, in order.
+    pub fn act(&mut self, instructions: &mut Vec<Instruction>) {
         self.send_frees();
         self.dispatch();
         self.balance();
@@ -251,7 +261,7 @@ impl Engine {
         for collection in std::mem::take(&mut self.changed) {
             self.out.push(Instruction::CollectionChanged { collection });
         }
-        std::mem::swap(&mut self.out, instructions);
+        instructions.append(&mut self.out);
         if cfg!(debug_assertions) && self.invariants_are_due() {
             self.check_invariants();
         }

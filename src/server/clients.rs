@@ -169,11 +169,11 @@ impl Namespace {
             FromClient::UpdateGraph(graph) => self.on_update_graph(client, graph),
             FromClient::ClientDesiresKeys { keys, client: other } => {
                 let client = self.on_behalf(client, other);
-                self.stimulate(Stimulus::ClientDesiresKeys { client, keys });
+                self.hear(Stimulus::ClientDesiresKeys { client, keys });
             }
             FromClient::ClientReleasesKeys { keys, client: other } => {
                 let client = self.on_behalf(client, other);
-                self.stimulate(Stimulus::ClientReleasesKeys { client, keys });
+                self.hear(Stimulus::ClientReleasesKeys { client, keys });
             }
             // Desiring a key again makes the engine say its state, and changes nothing else.
             FromClient::ReportKey { key } => self.stimulate(Stimulus::ClientDesiresKeys { client, keys: vec![key] }),

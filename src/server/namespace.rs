@@ -61,6 +61,8 @@ pub(crate) struct Namespace {
     /// When what is being handled was taken.
     pub(crate) now: Millis,
     instructions: Vec<Instruction>,
+    /// Whether the engine has heard something that nothing was done about so far.
+    has_heard: bool,
 }
 
 /// Different unknown ops that are counted apart.
@@ -112,6 +114,7 @@ impl Namespace {
             started: Instant::now(),
             now: Millis(0),
             instructions: Vec::new(),
+            has_heard: false,
         }
     }
 
@@ -153,6 +156,7 @@ impl Namespace {
                     self.on_tick();
                 }
             }
+            self.act();
             self.look_if_due();
             self.coordinate_if_due();
             self.flush();
@@ -213,10 +217,26 @@ impl Namespace {
         self.now = Millis(self.started.elapsed().as_millis() as u64);
     }
 
-    /// Tells the engine and remembers what it wants done.
+    /// Tells the engine, and does what it wants done at once.
     pub(crate) fn stimulate(&mut self, stimulus: Stimulus) {
+        self.act();
+        self.hear(stimulus);
+        self.act();
+    }
+
+    /// Tells the engine; what it wants done is done before anything else is told it, at the end of the turn at the latest.
+    pub(crate) fn hear(&mut self, stimulus: Stimulus) {
+        self.engine.hear(self.now, stimulus);
+        self.has_heard = true;
+    }
+
+    /// Does what the engine wants done about what it heard.
+    fn act(&mut self) {
+        if !std::mem::take(&mut self.has_heard) {
+            return;
+        }
         let mut instructions = std::mem::take(&mut self.instructions);
-        self.engine.handle_stimulus(self.now, stimulus, &mut instructions);
+        self.engine.act(&mut instructions);
         for instruction in instructions.drain(..) {
             self.carry_out(instruction);
         }

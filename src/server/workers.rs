@@ -359,7 +359,7 @@ impl Namespace {
             FromWorker::CloseStream => return self.on_worker_closes(worker),
             FromWorker::Unknown { op } => return self.count_unknown_op(&op),
         };
-        self.stimulate(stimulus);
+        self.hear(stimulus);
     }
 
     fn on_worker_status(&mut self, worker: WorkerId, text: String) {
@@ -404,7 +404,7 @@ impl Namespace {
         entry.last_seen_unix = unix_seconds();
         let HeartbeatWorker { metrics, memory, bandwidth, executing, .. } = heartbeat;
         entry.metrics = metrics;
-        self.stimulate(Stimulus::WorkerHeartbeat { worker, memory, bandwidth, executing });
+        self.hear(Stimulus::WorkerHeartbeat { worker, memory, bandwidth, executing });
         answer
     }
 

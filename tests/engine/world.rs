@@ -32,6 +32,10 @@ pub(crate) struct World {
     /// What each Client wants, as it sees it.
     wants: BTreeSet<(ClientId, TaskKey)>,
     collections: BTreeSet<CollectionId>,
+    /// Whether the engine may hear several things before it is asked what to do about them.
+    puts_off: bool,
+    /// How collections stood before the first thing that nothing was done about so far.
+    before: Option<BTreeMap<CollectionId, Summary>>,
     pub(crate) trace: Vec<(Instruction, Option<Task>)>,
 }
 
@@ -48,14 +52,33 @@ impl World {
             told: BTreeMap::new(),
             wants: BTreeSet::new(),
             collections: BTreeSet::new(),
+            puts_off: seed >= 2,
+            before: None,
             trace: Vec::new(),
         }
     }
 
     fn handle(&mut self, stimulus: Stimulus) {
-        let before = self.summaries();
+        self.act();
+        self.hear(stimulus);
+        self.act();
+    }
+
+    /// For what a server does not act on at once: what workers say, and what Clients want.
+    fn hear(&mut self, stimulus: Stimulus) {
+        if self.before.is_none() {
+            self.before = Some(self.summaries());
+        }
+        self.engine.hear(self.now, stimulus);
+        if !self.puts_off {
+            self.act();
+        }
+    }
+
+    fn act(&mut self) {
+        let Some(before) = self.before.take() else { return };
         let mut instructions = Vec::new();
-        self.engine.handle_stimulus(self.now, stimulus, &mut instructions);
+        self.engine.act(&mut instructions);
         if !cfg!(debug_assertions) {
             self.engine.check_invariants();
         }
@@ -136,6 +159,10 @@ impl World {
     pub(crate) fn make(&mut self, (kind, number): Move) {
         let mut draw = Draw::new(number);
         self.now.0 += u64::from(draw.below(300));
+        // What else somebody does comes after what was heard, as in a server.
+        if !matches!(kind % 32, 0..=20 | 24) {
+            self.act();
+        }
         match kind % 32 {
             0..=6 => self.deliver_to_worker(&mut draw),
             7..=13 => self.deliver_to_engine(&mut draw),
@@ -170,7 +197,17 @@ impl World {
         if let Some(id) = self.any_worker(draw, |worker| !worker.outbox.is_empty())
             && let Some(stimulus) = self.workers.get_mut(&id).expect("a worker").outbox.pop_front()
         {
-            self.handle(stimulus);
+            self.say(stimulus);
+            if draw.one_in(3) {
+                self.act();
+            }
+        }
+    }
+
+    fn say(&mut self, stimulus: Stimulus) {
+        match stimulus {
+            Stimulus::WorkerStatusChanged { .. } => self.handle(stimulus),
+            _ => self.hear(stimulus),
         }
     }
 
@@ -235,7 +272,7 @@ impl World {
 
     fn heartbeat(&mut self, draw: &mut Draw) {
         if let Some(id) = self.any_worker(draw, |_| true) {
-            self.handle(self.workers[&id].heartbeat());
+            self.hear(self.workers[&id].heartbeat());
         }
     }
 
@@ -277,11 +314,11 @@ impl World {
         match draw.below(6) {
             0 => {
                 self.wants.extend(keys.iter().map(|key| (client, key.clone())));
-                self.handle(Stimulus::ClientDesiresKeys { client, keys });
+                self.hear(Stimulus::ClientDesiresKeys { client, keys });
             }
             1 | 2 => {
                 self.wants.retain(|(wanting, key)| *wanting != client || !keys.contains(key));
-                self.handle(Stimulus::ClientReleasesKeys { client, keys });
+                self.hear(Stimulus::ClientReleasesKeys { client, keys });
             }
             3 => self.handle(Stimulus::CancelKeys { client, keys, force: draw.one_in(2) }),
             4 => self.handle(Stimulus::RetryKeys { keys }),
@@ -359,8 +396,9 @@ impl World {
             self.workers.get_mut(&id).expect("a worker").end(&key, Ending::Result);
         }
         while let Some(stimulus) = self.workers.get_mut(&id).and_then(|worker| worker.outbox.pop_front()) {
-            self.handle(stimulus);
+            self.say(stimulus);
         }
+        self.act();
     }
 
     /// Everything that is wanted has settled, and nobody holds what nobody wants.
