@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -45,6 +46,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a worker waits for its pod to become known.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// A longer document, such as a million keys that a Client wants, is read beside the loop of the namespace.
+const DECODED_HERE_MAX: usize = 1024 * 1024;
 const ADMISSION_PAUSE: Duration = Duration::from_millis(200);
 
 /// What every connection needs.
@@ -320,14 +323,20 @@ async fn client_stream(first: &Request, connection: Connection, reception: &Rece
 }
 
 /// Passes on batches until the peer closes or the server ends.
-async fn read_stream<T>(
+async fn read_stream<T: Send + 'static>(
     receiver: &mut Receiver,
     events: &mpsc::Sender<Event>,
     decode: fn(&Message) -> Result<Vec<T>, DocumentError>,
     wrap: impl Fn(Vec<T>) -> Event,
 ) -> Result<(), Dropped> {
     while let Some(message) = receiver.receive().await? {
-        let mut said = decode(&message)?;
+        let mut said = if message.document().len() > DECODED_HERE_MAX {
+            // Given up only when the server ends.
+            let Ok(decoded) = spawn_blocking(move || decode(&message)).await else { break };
+            decoded?
+        } else {
+            decode(&message)?
+        };
         // What came before what cannot be read was said.
         let rest = read_arrived(receiver, decode, &mut said);
         if events.send(wrap(said)).await.is_err() {

@@ -19,7 +19,7 @@ use crate::error::chain;
 use crate::server::build_document::{BuildDocument, Built};
 use crate::server::build_request::{InlineTask, Source};
 use crate::server::handle::{BuildError, CollectionRequest};
-use crate::wire::encode::encode_message;
+use crate::wire::encode::{Encoder, encode_message};
 use crate::wire::messages::{Ask, UpdateGraph};
 use crate::wire::opaque::into_plain_bytes;
 use crate::wire::pickle::Object;
@@ -185,15 +185,23 @@ fn encode_lower(graph: &UpdateGraph) -> Vec<u8> {
         Value::Binary(pickle) => Some(pickle.clone()),
         _ => None,
     };
-    let fields = vec![
+    let fields = [
         ("expr", in_place(&graph.expr_ser)),
-        ("keys", Value::Array(graph.keys.iter().map(Value::from).collect())),
         ("annotations", annotations.into()),
         ("internal_priority", pairs(&graph.internal_priority)),
         ("actors", graph.actors.clone()),
         ("limits", limits()),
     ];
-    map(fields).to_msgpack()
+    let mut encoder = Encoder::new();
+    encoder.map(fields.len() + 1);
+    for (name, value) in &fields {
+        encoder.text(name);
+        encoder.value(value);
+    }
+    // There may be a million: as values they would take more memory than the graph.
+    encoder.text("keys");
+    encoder.keys(&graph.keys);
+    encoder.into_document()
 }
 
 fn map(fields: Vec<(&str, Value)>) -> Value {

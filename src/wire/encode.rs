@@ -97,7 +97,7 @@ impl Encoder {
     }
 
     /// The document alone, of a value that needs no other frame.
-    pub(super) fn into_document(self) -> Vec<u8> {
+    pub fn into_document(self) -> Vec<u8> {
         self.document
     }
 

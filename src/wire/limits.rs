@@ -4,9 +4,9 @@
 pub const HANDSHAKE_BYTES_MAX: u64 = 64 * 1024;
 /// Before a peer registered as a worker or a Client.
 pub const UNREGISTERED_BYTES_MAX: u64 = 1024 * 1024;
-/// One frame of a registered peer. Dask cuts values into shards of 64 MiB (`distributed.comm.shard`); a document of task
-/// metadata beside it may be a little longer.
-pub const FRAME_BYTES_MAX: u64 = 64 * 1024 * 1024 + 64 * 1024;
+/// One frame of a registered peer. Dask cuts values into shards of 64 MiB (`distributed.comm.shard`), but the graph that a
+/// Client hands in is one pickle in one frame: some 70 bytes a task and more.
+pub const FRAME_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// One message of a registered peer, unless the caller says otherwise: scattered data and gathered results pass here.
 pub const MESSAGE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 /// Frames of one message before registration: nothing but documents passes.
@@ -16,8 +16,9 @@ pub const FRAMES_MAX: usize = 64 * 1024;
 
 /// How deep arrays and maps may nest.
 pub const DEPTH_MAX: usize = 64;
-/// Array elements, map keys and map values in one document. A graph of a million keys may be released at once.
-pub const ELEMENTS_MAX: usize = 4_000_000;
+/// Array elements, map keys and map values in one document. A million keys may be asked for, or released, at once: up to
+/// five elements each, with some room.
+pub const ELEMENTS_MAX: usize = 8_000_000;
 /// The same where a whole tree of them is built.
 pub const TREE_ELEMENTS_MAX: usize = 1_000_000;
 

@@ -141,12 +141,12 @@ fn hostile_documents_are_errors() {
 #[test]
 fn too_many_elements_are_refused_before_anything_is_built() {
     let mut encoder = Encoder::new();
-    encoder.array(4_100_000);
-    for _ in 0..4_100_000 {
+    encoder.array(8_100_000);
+    for _ in 0..8_100_000 {
         encoder.nil();
     }
     let message = arrived(encoder.finish());
-    let error = DocumentError::Msgpack(MsgpackError::TooManyElements { max: 4_000_000 });
+    let error = DocumentError::Msgpack(MsgpackError::TooManyElements { max: 8_000_000 });
     assert_eq!(Value::decode(&message), Err(error));
 }
 
