@@ -172,10 +172,14 @@ impl Engine {
             return None;
         }
         let may_go_first = |worker: &Worker| {
-            let runs = || worker.processing.iter().filter_map(|other| Some((&self.tasks[*other], self.tasks[*other].run()?)));
-            let ahead = runs().filter(|(other, run)| other.priority.user >= user && !run.seceded).count() as u32;
-            let ahead_max = worker.slots(self.config.worker_saturation).saturating_add(MORE_URGENT_MAX * worker.profile.nthreads);
-            ahead < ahead_max && runs().any(|(other, run)| other.priority.user < user && !run.executing && !run.seceded)
+            let ahead_max = worker.slots.saturating_add(MORE_URGENT_MAX * worker.profile.nthreads) as usize;
+            let goes_back = |other: &TaskId| {
+                let run = self.tasks[*other].run();
+                self.tasks[*other].priority.user < user && run.is_some_and(|run| !run.executing && !run.seceded)
+            };
+            worker.under_way.has_below(user)
+                && worker.under_way.count_from(user) < ahead_max
+                && worker.processing.iter().any(goes_back)
         };
         let eligible = self.requirements.eligible(self.tasks[id].requirement).iter().copied();
         let found = eligible.filter(|worker| self.fits(id, *worker, reserved) && may_go_first(&self.workers[worker]));
@@ -220,14 +224,13 @@ impl Engine {
             && worker.has_room_for(requirement)
             && kept_for.is_none_or(|kept| !kept.overlaps(&requirement.resources))
             // What reads data in would only be ahead of more urgent work to come.
-            && (!task.data_producer || worker.has_slot(self.config.worker_saturation))
+            && (!task.data_producer || worker.has_slot())
     }
 
     /// Whether a task may wait on a worker that holds its data.
     fn may_queue_on(&self, id: TaskId, worker: &Worker) -> bool {
         let local_backlog = worker.profile.nthreads;
-        !self.tasks[id].data_producer
-            && worker.in_flight() < worker.slots(self.config.worker_saturation).saturating_add(local_backlog)
+        !self.tasks[id].data_producer && worker.in_flight() < worker.slots.saturating_add(local_backlog)
     }
 
     /// How long a worker fetches what it does not hold.

@@ -84,6 +84,10 @@ impl Engine {
             assert_eq!(worker.nbytes, held().filter_map(|task| task.replicas()).map(|replicas| replicas.nbytes).sum::<u64>());
             assert_eq!(worker.occupancy_us, runs().map(|run| run.expected_us).sum::<u64>());
             assert_eq!(worker.seceded as usize, runs().filter(|run| run.seceded).count());
+            let mut under_way = UserPriorities::default();
+            let with_thread = |task: &&TaskId| self.tasks[**task].run().is_some_and(|run| !run.seceded);
+            worker.processing.iter().filter(with_thread).for_each(|task| under_way.add(self.tasks[*task].priority.user));
+            assert_eq!(worker.under_way, under_way, "priorities of what {id:?} has");
             assert_eq!(worker.isolated as usize, requirements().filter(|requirement| requirement.isolated).count());
             assert!(worker.isolated <= 1, "suspects are kept apart on {id:?}");
             let actors = held().filter(|task| task.actor).count() + requirements().filter(|one| one.actor).count();
@@ -92,8 +96,7 @@ impl Engine {
             let lingering = worker.lingering.iter().map(|lingering| &lingering.resources);
             let used = sum_resources(requirements().map(|requirement| &requirement.resources).chain(lingering));
             assert_eq!(worker.used, used, "resources of {id:?}");
-            let saturation = self.config.worker_saturation;
-            if worker.takes_tasks() && (worker.has_slot(saturation) || worker.is_fed_too_little()) {
+            if worker.takes_tasks() && (worker.has_slot() || worker.is_fed_too_little()) {
                 open.insert(worker.rank(*id, self.tie_break(*id)));
                 free_threads += worker.free_threads();
             }

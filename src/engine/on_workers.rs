@@ -26,7 +26,7 @@ impl Engine {
         if let Some(former) = former.map(|(former, _)| *former) {
             self.on_worker_left(former, false);
         }
-        self.workers.insert(id, Worker::new(profile));
+        self.workers.insert(id, Worker::new(profile, self.config.worker_saturation));
         self.worker_capacity_changed(id);
     }
 

@@ -201,7 +201,7 @@ mod tests {
     use crate::engine::{WorkerProfile, WorkerStatus};
 
     fn running_worker(name: &str) -> Worker {
-        let mut worker = Worker::new(WorkerProfile {
+        let profile = WorkerProfile {
             address: WorkerAddress::new(format!("tcp://{name}:1")),
             name: name.to_owned(),
             pod: None,
@@ -210,7 +210,8 @@ mod tests {
             resources: Resources::default(),
             labels: BTreeMap::new(),
             builder: false,
-        });
+        };
+        let mut worker = Worker::new(profile, 1.1);
         worker.status = WorkerStatus::Running;
         worker
     }

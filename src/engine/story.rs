@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::dask::TaskKey;
+use crate::engine::task::StateName;
 use crate::engine::task_table::TaskId;
 use crate::engine::{Millis, WorkerId};
 
@@ -25,17 +26,34 @@ pub struct StoryEntry {
 #[derive(Debug, Default)]
 pub(super) struct Story(VecDeque<(TaskId, Event)>);
 
+/// A state change as it is kept: each task has several, so it is written in as few bytes as will do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moved {
+    pub(super) at: Millis,
+    pub(super) because: &'static str,
+    pub(super) worker: Option<WorkerId>,
+    pub(super) from: StateName,
+    pub(super) to: StateName,
+}
+
+impl Moved {
+    fn entry(&self) -> StoryEntry {
+        let Self { at, because, worker, from, to } = *self;
+        StoryEntry { at, from: from.as_str(), to: to.as_str(), because, worker }
+    }
+}
+
 /// What happened to a task.
 #[derive(Debug)]
 enum Event {
-    Moved(StoryEntry),
+    Moved(Moved),
     /// From here on the id may be another task's. The key is a copy: it would hold the whole document that it came in.
     Forgotten(Box<[u8]>),
 }
 
 impl Story {
-    pub(super) fn push(&mut self, id: TaskId, entry: StoryEntry) {
-        self.add(id, Event::Moved(entry));
+    pub(super) fn push(&mut self, id: TaskId, moved: Moved) {
+        self.add(id, Event::Moved(moved));
     }
 
     pub(super) fn push_forgotten(&mut self, id: TaskId, key: &TaskKey) {
@@ -54,7 +72,7 @@ impl Story {
         let mut entries = Vec::new();
         for (of, event) in self.0.iter().rev() {
             match event {
-                Event::Moved(entry) if Some(*of) == id => entries.push(entry.clone()),
+                Event::Moved(moved) if Some(*of) == id => entries.push(moved.entry()),
                 Event::Moved(_) => {}
                 Event::Forgotten(forgotten) if **forgotten == *key.as_msgpack() => id = Some(*of),
                 Event::Forgotten(_) if Some(*of) == id => id = None,
@@ -79,14 +97,14 @@ pub struct Stats {
 mod tests {
     use super::*;
 
-    fn entry(at: u64) -> StoryEntry {
-        StoryEntry { at: Millis(at), from: "released", to: "waiting", because: "update-graph", worker: None }
+    fn moved(at: u64) -> Moved {
+        Moved { at: Millis(at), from: StateName::Released, to: StateName::Waiting, because: "update-graph", worker: None }
     }
 
     #[test]
     fn the_oldest_transitions_are_forgotten_first() {
         let (mut story, id) = (Story::default(), TaskId::from_bits(7));
-        (0..STORY_ENTRIES_MAX as u64 + 5).for_each(|at| story.push(id, entry(at)));
+        (0..STORY_ENTRIES_MAX as u64 + 5).for_each(|at| story.push(id, moved(at)));
         let entries = story.of(&TaskKey::from_text("a"), Some(id));
         assert_eq!((entries.len(), entries[0].at), (STORY_ENTRIES_MAX, Millis(5)));
     }
@@ -96,10 +114,10 @@ mod tests {
         let mut story = Story::default();
         let (one, other) = (TaskId::from_bits(1), TaskId::from_bits(2));
         let (a, b) = (TaskKey::from_text("a"), TaskKey::from_text("b"));
-        story.push(one, entry(1));
+        story.push(one, moved(1));
         story.push_forgotten(one, &a);
-        story.push(one, entry(2));
-        story.push(other, entry(3));
+        story.push(one, moved(2));
+        story.push(other, moved(3));
         story.push_forgotten(one, &b);
         let times = |key, id| story.of(key, id).iter().map(|entry| entry.at.0).collect::<Vec<_>>();
         assert_eq!(times(&a, Some(other)), [1, 3]);

@@ -7,7 +7,7 @@ use StateName::{Erred, Memory, NoWorker, Processing, Queued, Released, Waiting};
 
 use crate::dask::Priority;
 use crate::engine::intake::Conditions;
-use crate::engine::story::StoryEntry;
+use crate::engine::story::Moved;
 use crate::engine::task::{Blame, Replicas, Run, StateName, TaskState};
 use crate::engine::task_table::TaskId;
 use crate::engine::worker::Indexed;
@@ -75,8 +75,7 @@ impl Engine {
         let task = &self.tasks[id];
         let worker = task.run().map(|run| run.worker).or_else(|| task.holders().first().copied());
         self.stats.transitions += 1;
-        let (from, to) = (from_name.as_str(), to_name.as_str());
-        self.story.push(id, StoryEntry { at: self.now, from, to, because: self.handling, worker });
+        self.story.push(id, Moved { at: self.now, because: self.handling, worker, from: from_name, to: to_name });
     }
 
     /// Takes a task out of the indexes of its state.
@@ -166,8 +165,10 @@ impl Engine {
         let requirement = self.requirements.get(run.requirement);
         let worker = self.workers.get_mut(&run.worker).expect("a task is given to a connected worker");
         assert!(worker.has_room_for(requirement), "worker {:?} would be over-committed", run.worker);
+        let user = self.tasks[id].priority.user;
         worker.processing.insert(id);
-        self.under_way.add(self.tasks[id].priority.user);
+        worker.under_way.add(user);
+        self.under_way.add(user);
         worker.take_resources(&requirement.resources);
         worker.occupancy_us += run.expected_us;
         worker.isolated += u32::from(requirement.isolated);
@@ -179,8 +180,12 @@ impl Engine {
     fn unbook(&mut self, id: TaskId, run: &Run) {
         let requirement = self.requirements.get(run.requirement);
         let worker = self.workers.get_mut(&run.worker).expect("the worker of a processing task is connected");
+        let user = self.tasks[id].priority.user;
         worker.processing.remove(&id);
-        self.under_way.remove(self.tasks[id].priority.user);
+        if !run.seceded {
+            worker.under_way.remove(user);
+        }
+        self.under_way.remove(user);
         worker.give_back_resources(&requirement.resources);
         worker.occupancy_us -= run.expected_us;
         worker.isolated -= u32::from(requirement.isolated);
@@ -245,8 +250,10 @@ impl Engine {
         run.seceded = true;
         run.executing = true;
         let (worker_id, expected_us) = (run.worker, std::mem::take(&mut run.expected_us));
+        let user = self.tasks[id].priority.user;
         let worker = self.workers.get_mut(&worker_id).expect("the worker of a processing task is connected");
         worker.seceded += 1;
+        worker.under_way.remove(user);
         worker.occupancy_us -= expected_us;
         self.reindex(worker_id);
     }
@@ -259,9 +266,11 @@ impl Engine {
         let (old_priority, old_requirement) = (task.priority, task.requirement);
         let priority = Priority { user: user_priority, ..old_priority };
         (task.priority, task.retries, task.requirement) = (priority, retries, requirement);
-        if task.run().is_some() {
-            self.under_way.remove(old_priority.user);
-            self.under_way.add(user_priority);
+        if let Some(run) = self.tasks[id].run() {
+            self.under_way.change(old_priority.user, user_priority);
+            if let Some(worker) = self.workers.get_mut(&run.worker).filter(|_| !run.seceded) {
+                worker.under_way.change(old_priority.user, user_priority);
+            }
         }
         if self.tasks[id].state_name().is_ready() {
             self.requirements.remove_ready(old_requirement, old_priority, id);
@@ -286,7 +295,7 @@ impl Engine {
         while let Some(id) = self.unindexed.pop() {
             let tie_break = self.tie_break(id);
             let worker = self.workers.get_mut(&id).expect("a worker that changed is connected");
-            let is_open = worker.takes_tasks() && (worker.has_slot(self.config.worker_saturation) || worker.is_fed_too_little());
+            let is_open = worker.takes_tasks() && (worker.has_slot() || worker.is_fed_too_little());
             let now = Indexed {
                 rank: is_open.then(|| worker.rank(id, tie_break)),
                 free_threads: if is_open { worker.free_threads() } else { 0 },

@@ -9,6 +9,7 @@ use crate::dask::TaskKey;
 use crate::engine::requirement_table::Requirement;
 use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
+use crate::engine::user_priorities::UserPriorities;
 use crate::engine::{Amount, Resources, RunId, WorkerId, WorkerProfile, WorkerStatus};
 
 /// A run that was given up is over when this many heartbeats in a row do not list it: the first may be older than the
@@ -27,6 +28,9 @@ pub(super) type Workers = IndexMap<WorkerId, Worker, FxBuildHasher>;
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) profile: WorkerProfile,
+    /// How many runs it is given at once, however long they take: all threads busy, and a little more so that none waits
+    /// for us.
+    pub(super) slots: u32,
     pub(super) status: WorkerStatus,
     /// All and only tasks in `Memory` that it holds (`has_what`).
     pub(super) holds: TaskSet,
@@ -34,6 +38,8 @@ pub(super) struct Worker {
     pub(super) nbytes: u64,
     /// All and only tasks in `Processing` on it.
     pub(super) processing: BTreeSet<TaskId>,
+    /// Of those in `processing` that have not given their thread back.
+    pub(super) under_way: UserPriorities,
     /// How many of `processing` gave their thread back.
     pub(super) seceded: u32,
     /// How many of `processing` are kept apart.
@@ -94,13 +100,17 @@ pub(super) struct Rank {
 pub(super) struct Load(u64);
 
 impl Worker {
-    pub(super) fn new(profile: WorkerProfile) -> Self {
+    /// `saturation` is how many runs it is given for each of its threads.
+    pub(super) fn new(profile: WorkerProfile, saturation: f64) -> Self {
+        let nthreads = profile.nthreads.max(1);
         Self {
-            profile: WorkerProfile { nthreads: profile.nthreads.max(1), ..profile },
+            profile: WorkerProfile { nthreads, ..profile },
+            slots: ((saturation * f64::from(nthreads)).ceil() as u32).max(1),
             status: WorkerStatus::Init,
             holds: TaskSet::default(),
             nbytes: 0,
             processing: BTreeSet::new(),
+            under_way: UserPriorities::default(),
             seceded: 0,
             isolated: 0,
             actors: 0,
@@ -133,14 +143,8 @@ impl Worker {
         if self.free_threads() > 0 { 0 } else { self.occupancy_us / u64::from(self.profile.nthreads) }
     }
 
-    /// How many runs it is given at once, however long they take: all threads busy, and a little more so that none waits
-    /// for us.
-    pub(super) fn slots(&self, saturation: f64) -> u32 {
-        ((saturation * f64::from(self.profile.nthreads)).ceil() as u32).max(1)
-    }
-
-    pub(super) fn has_slot(&self, saturation: f64) -> bool {
-        self.in_flight() < self.slots(saturation)
+    pub(super) fn has_slot(&self) -> bool {
+        self.in_flight() < self.slots
     }
 
     /// Whether it is through with all it has before more could come, as far as durations are known.
@@ -240,7 +244,11 @@ mod tests {
     use crate::dask::WorkerAddress;
 
     fn worker(nthreads: u32, gpus: f64) -> Worker {
-        Worker::new(WorkerProfile {
+        saturated(nthreads, gpus, 1.1)
+    }
+
+    fn saturated(nthreads: u32, gpus: f64, saturation: f64) -> Worker {
+        let profile = WorkerProfile {
             address: WorkerAddress::new("tcp://w:1"),
             name: "w".to_owned(),
             pod: None,
@@ -249,7 +257,8 @@ mod tests {
             resources: gpu(gpus),
             labels: BTreeMap::new(),
             builder: false,
-        })
+        };
+        Worker::new(profile, saturation)
     }
 
     fn gpu(amount: f64) -> Resources {
@@ -259,9 +268,9 @@ mod tests {
     #[test]
     fn a_worker_gets_its_threads_and_a_little_more() {
         for (nthreads, saturation, slots) in [(1, 1.1, 2), (2, 1.1, 3), (10, 1.1, 11), (4, 1.0, 4), (4, 0.1, 1), (0, 1.0, 1)] {
-            assert_eq!(worker(nthreads, 0.0).slots(saturation), slots, "{nthreads} × {saturation}");
+            assert_eq!(saturated(nthreads, 0.0, saturation).slots, slots, "{nthreads} × {saturation}");
         }
-        assert_eq!(worker(1, 0.0).slots(f64::INFINITY), u32::MAX);
+        assert_eq!(saturated(1, 0.0, f64::INFINITY).slots, u32::MAX);
     }
 
     #[test]
