@@ -8,6 +8,8 @@ use rmp::Marker;
 use rmp::decode::{self, RmpRead as _};
 use thiserror::Error;
 
+use crate::dask::plain_key;
+
 /// Longer keys are refused: they would be held a million times.
 const KEY_BYTES_MAX: usize = 4096;
 /// How deep tuples may nest in a key.
@@ -59,12 +61,23 @@ impl TaskKey {
         if rest.is_empty() { Ok(Self(encoded)) } else { Err(KeyError::Trailing { found: rest.len() }) }
     }
 
+    /// Takes the key that a part of a document begins with, of which it shares the bytes; `None` unless it is one as nearly
+    /// all are, in the smallest encoding.
+    pub fn plain(document: &Bytes, part: &[u8]) -> Option<Self> {
+        let length = plain_key::length(part).filter(|length| *length <= KEY_BYTES_MAX)?;
+        Some(Self(document.slice_ref(&part[..length])))
+    }
+
     /// Takes the key that is the msgpack value at this place, of which it shares the bytes; says where the next value begins.
     ///
     /// # Errors
     /// When the value is no key.
     pub fn at(encoded: &Bytes, start: usize) -> Result<(Self, usize), KeyError> {
         let mut rest = encoded.get(start..).ok_or(KeyError::Truncated)?;
+        if let Some(key) = Self::plain(encoded, rest) {
+            let end = start + key.0.len();
+            return Ok((key, end));
+        }
         walk(&mut rest, 0, &mut Ignore)?;
         let end = encoded.len() - rest.len();
         if end - start > KEY_BYTES_MAX {

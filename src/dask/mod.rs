@@ -4,6 +4,7 @@
 
 mod exception;
 mod key;
+mod plain_key;
 mod priority;
 mod run_spec;
 mod serialized;

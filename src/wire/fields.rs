@@ -457,6 +457,10 @@ fn canonical(reader: &mut Reader<'_>) -> Result<Bytes, DocumentError> {
 
 /// The key at a reader, sharing the memory of its document; nothing where the peer chose a longer encoding, or no key.
 pub(super) fn shared_key(document: &Bytes, reader: &mut Reader<'_>) -> Option<TaskKey> {
+    if let Some(key) = TaskKey::plain(document, reader.rest()) {
+        reader.pass(key.as_msgpack().len());
+        return Some(key);
+    }
     let start = *reader;
     // What is nil is as good as not there.
     if start.clone().token() == Ok(Token::Nil) {

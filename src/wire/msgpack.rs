@@ -110,6 +110,16 @@ impl<'a> Reader<'a> {
         self.document.get(self.at..end.at).unwrap_or_default()
     }
 
+    /// The bytes that are left.
+    pub fn rest(&self) -> &'a [u8] {
+        &self.document[self.at..]
+    }
+
+    /// Passes over so many bytes of those that are left, which the caller has read.
+    pub fn pass(&mut self, count: usize) {
+        self.at += count.min(self.remaining());
+    }
+
     /// How many bytes are left.
     pub const fn remaining(&self) -> usize {
         self.document.len() - self.at
