@@ -111,8 +111,10 @@ impl Clients {
     /// Queues a message until the end of the turn; who has no comm is not told.
     pub(crate) fn tell(&mut self, client: ClientId, message: &ToClient) {
         if let Some(entry) = self.entries.get_mut(&client) {
+            if entry.batch.is_empty() {
+                self.unflushed.insert(client);
+            }
             entry.batch.push(message);
-            self.unflushed.insert(client);
         }
     }
 
