@@ -2,14 +2,11 @@
 //!
 //! Source: distributed 2026.8.0, worker_state_machine.py: subclasses of `SendMessageToScheduler`; worker.py.
 
-use bytes::Bytes;
-
+use super::quick;
 use super::task_finished::TaskFinished;
 use crate::dask::{Serialized, TaskKey};
 use crate::wire::document::{DocumentError, Fields, Items};
-use crate::wire::fields::shared_key;
 use crate::wire::frame::Message;
-use crate::wire::msgpack::{Reader, Token};
 use crate::wire::text::{exception_text, traceback_text};
 use crate::wire::value::Value;
 
@@ -94,36 +91,13 @@ impl FromWorker {
     /// # Errors
     /// When the message is no batch, or a field of a known op is missing or of a wrong type.
     pub fn decode_batch(message: &Message) -> Result<Vec<Self>, DocumentError> {
-        Items::read_all(message, |items| match items.try_next(Self::read_quickly) {
+        Items::read_all(message, |items| match items.try_next(quick::read) {
             Some(read) => Ok(Some(read)),
             None => items.fields()?.as_ref().map(Self::read).transpose(),
         })
     }
 
-    /// Reads what workers say most in one pass, if it is as they write it: the op first, nothing twice, nothing wrong.
-    pub(super) fn read_quickly<'m>(document: &'m Bytes, reader: &mut Reader<'m>, elements_left: &mut usize) -> Option<Self> {
-        let Token::Map(length) = reader.token().ok()? else { return None };
-        if reader.short_ascii() != Some(b"op") {
-            return None;
-        }
-        *elements_left = elements_left.checked_sub(length)?;
-        match reader.short_ascii()? {
-            b"task-finished" => TaskFinished::read_quickly(document, reader, length - 1, elements_left).map(Self::TaskFinished),
-            b"release-worker-data" => {
-                let read = |reader: &mut Reader<'m>, _: &mut usize| shared_key(document, reader);
-                let key = read_only_field(b"key", read, reader, length - 1, elements_left)?;
-                Some(Self::ReleaseWorkerData { key })
-            }
-            b"add-keys" => {
-                let read = |reader: &mut Reader<'m>, elements_left: &mut usize| read_shared_keys(document, reader, elements_left);
-                let keys = read_only_field(b"keys", read, reader, length - 1, elements_left)?;
-                Some(Self::AddKeys { keys })
-            }
-            _ => None,
-        }
-    }
-
-    fn read(fields: &Fields<'_>) -> Result<Self, DocumentError> {
+    pub(super) fn read(fields: &Fields<'_>) -> Result<Self, DocumentError> {
         Ok(match fields.op() {
             "task-finished" => Self::TaskFinished(TaskFinished::read(fields)?),
             "task-erred" => Self::TaskErred(Box::new(TaskErred::read(fields)?)),
@@ -150,36 +124,6 @@ impl FromWorker {
     }
 }
 
-/// The value of the one field of a message that counts; nothing if it is there twice or not at all.
-fn read_only_field<'m, T>(
-    name: &[u8],
-    read: impl Fn(&mut Reader<'m>, &mut usize) -> Option<T>,
-    reader: &mut Reader<'m>,
-    fields: usize,
-    elements_left: &mut usize,
-) -> Option<T> {
-    let mut value = None;
-    for _ in 0..fields {
-        match reader.short_ascii()? {
-            found if found == name && value.is_none() => value = Some(read(reader, elements_left)?),
-            found if found == name => return None,
-            b"op" => return None,
-            _ => _ = reader.skip(elements_left).ok()?,
-        }
-    }
-    value
-}
-
-fn read_shared_keys<'m>(document: &'m Bytes, reader: &mut Reader<'m>, elements_left: &mut usize) -> Option<Vec<TaskKey>> {
-    let Token::Array(length) = reader.token().ok()? else { return None };
-    *elements_left = elements_left.checked_sub(length)?;
-    let mut keys = Vec::with_capacity(reader.capacity(length));
-    for _ in 0..length {
-        keys.push(shared_key(document, reader)?);
-    }
-    Some(keys)
-}
-
 impl TaskErred {
     fn read(fields: &Fields<'_>) -> Result<Self, DocumentError> {
         Ok(Self {
@@ -190,46 +134,5 @@ impl TaskErred {
             exception_text: exception_text(fields.optional_text("exception_text")?.unwrap_or_default()),
             traceback_text: traceback_text(fields.optional_text("traceback_text")?.unwrap_or_default()),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::FromWorker;
-    use crate::wire::frame::Message;
-    use crate::wire::msgpack::Reader;
-    use crate::wire::value::Value;
-
-    fn document(fields: &[(&'static str, Value)]) -> Bytes {
-        Value::Map(fields.iter().map(|(name, value)| ((*name).into(), value.clone())).collect()).to_msgpack().into()
-    }
-
-    fn thoroughly(document: &Bytes) -> Option<FromWorker> {
-        let message = Message { frames: vec![[b"\x91", &document[..]].concat().into()] };
-        let read = FromWorker::decode_batch(&message).ok()?;
-        read.into_iter().next()
-    }
-
-    #[test]
-    fn what_is_read_quickly_is_read_as_thoroughly() {
-        let key = || Value::Array(vec!["x".into(), 3_i64.into()]);
-        let released = [("op", "release-worker-data".into()), ("stimulus_id", "s".into()), ("key", key())];
-        let added = [("op", "add-keys".into()), ("keys", Value::Array(vec![key(), "y".into()])), ("stimulus_id", "s".into())];
-        for fields in [released, added] {
-            let usual = document(&fields);
-            let quickly = FromWorker::read_quickly(&usual, &mut Reader::new(&usual), &mut 100);
-            assert!(quickly.is_some() && quickly == thoroughly(&usual));
-            let [op, first, second] = fields;
-            let op_last = document(&[first.clone(), second.clone(), op.clone()]);
-            let twice = document(&[op.clone(), first.clone(), second.clone(), first.clone(), second.clone()]);
-            for unusual in [op_last, twice] {
-                assert_eq!(FromWorker::read_quickly(&unusual, &mut Reader::new(&unusual), &mut 100), None);
-                assert_eq!(thoroughly(&unusual), quickly);
-            }
-            let wrong = document(&[op, ("key", Value::Nil), ("keys", 7_i64.into())]);
-            assert_eq!(FromWorker::read_quickly(&wrong, &mut Reader::new(&wrong), &mut 100), None);
-        }
     }
 }

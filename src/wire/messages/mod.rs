@@ -6,6 +6,7 @@ mod compute_task;
 pub mod from_client;
 pub mod from_worker;
 mod mirror;
+mod quick;
 pub mod rpc;
 mod task_finished;
 pub mod to_client;
