@@ -87,6 +87,9 @@ impl Engine {
             self.rerun_elsewhere(task, has_started, has_started && !expected);
         }
         for task in held {
+            if self.tasks[task].is_actor_on(id) {
+                self.drop_proxies(task, id);
+            }
             self.drop_replica(task, id);
             self.replica_was_dropped(task, id);
         }
@@ -94,6 +97,14 @@ impl Engine {
         self.workers.shift_remove(&id);
         for other in self.workers.keys() {
             self.out.push(Instruction::RemoveWorker { worker: *other, gone: address.clone() });
+        }
+    }
+
+    /// Frees what other workers have of an actor: proxies, which are of no use without it.
+    fn drop_proxies(&mut self, id: TaskId, home: WorkerId) {
+        for holder in self.tasks[id].holders().to_vec().into_iter().filter(|holder| *holder != home) {
+            self.drop_replica(id, holder);
+            self.free(holder, self.tasks[id].key.clone());
         }
     }
 

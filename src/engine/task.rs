@@ -275,6 +275,11 @@ impl Task {
         }
     }
 
+    /// Whether a worker has the actor itself: it ran there before others could fetch proxies.
+    pub(super) fn is_actor_on(&self, worker: WorkerId) -> bool {
+        self.actor && self.holders().first() == Some(&worker)
+    }
+
     pub(super) fn holders(&self) -> &[WorkerId] {
         self.replicas().map_or(&[], |replicas| &replicas.holders)
     }

@@ -189,9 +189,11 @@ impl Engine {
     }
 
     /// Whether actors live on a worker, or are about to: they cannot be moved.
-    pub fn holds_actors(&self, worker: WorkerId) -> bool {
-        let worker = self.workers.get(&worker);
-        worker.is_some_and(|worker| worker.holds.iter().chain(worker.processing.iter().copied()).any(|id| self.tasks[id].actor))
+    pub fn holds_actors(&self, id: WorkerId) -> bool {
+        self.workers.get(&id).is_some_and(|worker| {
+            worker.holds.iter().any(|task| self.tasks[task].is_actor_on(id))
+                || worker.processing.iter().any(|task| self.tasks[*task].actor)
+        })
     }
 
     /// The keys that a worker was given and has not answered.
