@@ -6,6 +6,9 @@
 //! quicker than fetching the data elsewhere; never more than `local_backlog` of them. And what a user gave a lower priority
 //! takes no slot from what has a higher one: the worker gets both, and starts the more urgent first.
 //!
+//! Short tasks are placed ahead, as many as take a few milliseconds. Each message costs a worker more than a task in it, so it
+//! is told in batches: when it runs low of what it was told of, not each time that a run ends.
+//!
 //! A task that finds no worker with enough of a resource has one kept free for it: otherwise a stream of less urgent tasks
 //! that take less would get each amount that becomes free, and it would wait for ever.
 
@@ -79,16 +82,29 @@ impl Engine {
         for requirement in self.requirements.with_ready().filter(|id| self.requirements.has_workers(*id)) {
             heads.extend(self.requirements.most_urgent(requirement).map(|(priority, task)| (priority, task, requirement)));
         }
-        let mut reserved = Reserved::new();
+        let (mut reserved, mut given) = (Reserved::new(), SmallVec::<[WorkerId; 8]>::new());
         while let Some((_, task, requirement)) = heads.pop_first() {
             // A queue whose first task does not fit anywhere waits: nothing that is placed meanwhile makes room.
             if let Some(worker) = self.choose_worker(task, &reserved) {
                 self.assign(task, worker);
                 self.index_workers();
+                if given.last() != Some(&worker) {
+                    given.push(worker);
+                }
                 heads.extend(self.requirements.most_urgent(requirement).map(|(priority, task)| (priority, task, requirement)));
             } else if let Some(worker) = self.worker_to_reserve(requirement, &reserved) {
                 reserved.insert(worker, requirement);
             }
+        }
+        given.into_iter().for_each(|worker| self.end_feeding(worker));
+    }
+
+    /// A worker was given what there was; unless that is little, what is ready later waits until it runs low again.
+    fn end_feeding(&mut self, id: WorkerId) {
+        let worker = &mut self.workers[&id];
+        if worker.is_being_fed && !worker.runs_low() {
+            worker.is_being_fed = false;
+            self.reindex(id);
         }
     }
 
@@ -230,7 +246,7 @@ impl Engine {
     /// Whether a task may wait on a worker that holds its data.
     fn may_queue_on(&self, id: TaskId, worker: &Worker) -> bool {
         let local_backlog = worker.profile.nthreads;
-        !self.tasks[id].data_producer && worker.in_flight() < worker.slots.saturating_add(local_backlog)
+        !self.tasks[id].data_producer && (worker.can_be_fed() || worker.in_flight() < worker.slots.saturating_add(local_backlog))
     }
 
     /// How long a worker fetches what it does not hold.
@@ -267,6 +283,36 @@ impl Engine {
         let run =
             Run { worker, run_id, since: self.now, expected_us, requirement: task.requirement, seceded: false, executing: false };
         self.transition(id, TaskState::Processing(run));
-        self.out.push(Instruction::ComputeTask { worker, run_id });
+        // Workers order what they have, but only what they have.
+        let goes_first = self.under_way.has_below(self.tasks[id].priority.user);
+        let record = &mut self.workers[&worker];
+        if record.is_being_fed {
+            return self.out.push(Instruction::ComputeTask { worker, run_id });
+        }
+        record.unsent.push(run_id);
+        if goes_first {
+            self.send_unsent(worker);
+        }
+    }
+
+    /// Tells a worker of all that it was not told of yet, but for runs that were given up since.
+    pub(super) fn send_unsent(&mut self, id: WorkerId) {
+        self.send_unsent_frees(id);
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let mut unsent = std::mem::take(&mut worker.unsent);
+        for run_id in unsent.drain(..) {
+            if self.compute_task(run_id).is_some() {
+                self.out.push(Instruction::ComputeTask { worker: id, run_id });
+            }
+        }
+        self.workers[&id].unsent = unsent;
+    }
+
+    /// Tells a worker of all that it is to drop; always before runs that it is given later.
+    pub(super) fn send_unsent_frees(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.unsent_frees.is_empty()) {
+            let keys = std::mem::take(&mut worker.unsent_frees);
+            self.out.push(Instruction::FreeKeys { worker: id, keys });
+        }
     }
 }

@@ -34,6 +34,7 @@ impl Engine {
             replicas.entry(*target).or_default().push(replica);
         }
         for (worker, replicas) in replicas {
+            self.send_unsent_frees(worker);
             self.out.push(Instruction::AcquireReplicas { worker, replicas });
         }
     }

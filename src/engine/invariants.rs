@@ -96,7 +96,12 @@ impl Engine {
             let lingering = worker.lingering.iter().map(|lingering| &lingering.resources);
             let used = sum_resources(requirements().map(|requirement| &requirement.resources).chain(lingering));
             assert_eq!(worker.used, used, "resources of {id:?}");
-            if worker.takes_tasks() && (worker.has_slot() || worker.is_fed_too_little()) {
+            assert!(worker.is_being_fed || !worker.runs_low(), "who runs low is fed: {id:?}");
+            assert!(
+                (worker.unsent.is_empty() && worker.unsent_frees.is_empty()) || !worker.is_being_fed,
+                "who is fed was told of all: {id:?}"
+            );
+            if worker.is_open() {
                 open.insert(worker.rank(*id, self.tie_break(*id)));
                 free_threads += worker.free_threads();
             }

@@ -332,9 +332,10 @@ impl Engine {
 
     /// Sends what workers have to drop, and asks what became of the given-up runs that took resources.
     fn send_frees(&mut self) {
-        for (worker, keys) in std::mem::take(&mut self.frees) {
-            if self.workers.contains_key(&worker) {
-                self.out.push(Instruction::FreeKeys { worker, keys });
+        for (id, keys) in std::mem::take(&mut self.frees) {
+            if let Some(worker) = self.workers.get_mut(&id) {
+                worker.unsent_frees.extend(keys);
+                self.send_unsent_frees(id);
             }
         }
         for (key, run, resources) in std::mem::take(&mut self.given_up) {

@@ -125,6 +125,7 @@ impl Engine {
                     free_threads = free_threads.saturating_sub(1);
                     started.push(*id);
                 }
+                Some(run) if worker.unsent.contains(&run.run_id) => {}
                 Some(_) | None => others.push((task.priority, *id)),
             }
         }

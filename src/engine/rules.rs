@@ -14,6 +14,9 @@ use crate::engine::task::{Blame, Fault, TaskState};
 use crate::engine::task_table::TaskId;
 use crate::engine::{Engine, Exception, Failure, Instruction, WorkerId};
 
+/// A result of so many bytes takes so little memory that dropping it can wait for a moment.
+const SMALL_NBYTES: u64 = 65_536;
+
 /// One step of one task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -108,9 +111,12 @@ impl Engine {
         }
         self.give_up_run(id);
         let holders: Vec<WorkerId> = self.tasks[id].holders().to_vec();
-        let key = self.tasks[id].key.clone();
+        let (key, is_small) = (self.tasks[id].key.clone(), self.tasks[id].nbytes() <= SMALL_NBYTES);
         for worker in holders {
-            self.free(worker, key.clone());
+            match self.workers.get_mut(&worker).filter(|worker| is_small && worker.is_told_soon()) {
+                Some(worker) => worker.unsent_frees.push(key.clone()),
+                None => self.free(worker, key.clone()),
+            }
         }
         self.transition(id, TaskState::Released);
     }

@@ -89,14 +89,11 @@ impl Engine {
     /// Asks a worker that starts nothing any more for all that it may not have started.
     pub(super) fn evacuate(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get(&id) else { return };
-        let tasks: Vec<TaskId> = worker.processing.iter().copied().collect();
-        for task_id in tasks {
-            let task = &self.tasks[task_id];
-            let Some(run) = task.run().copied() else { continue };
-            if may_not_have_started(task, &run) && !self.workers[&id].steals.contains_key(&run.run_id) {
-                self.request_steal(id, task.key.clone(), run.run_id, None);
-            }
-        }
+        let runs = worker.processing.iter().filter_map(|task| Some((*task, self.tasks[*task].run()?)));
+        let may_move =
+            runs.filter(|(task, run)| may_not_have_started(&self.tasks[*task], run) && !worker.steals.contains_key(&run.run_id));
+        let evacuated = may_move.map(|(task, run)| (id, task, run.run_id)).collect();
+        self.take_back(evacuated);
     }
 
     /// Asks for what was sent before priorities changed and may not have started: what belongs to the collection, since
@@ -112,12 +109,27 @@ impl Engine {
                 let is_out_of_order =
                     task.member_of.contains(&changed) || most_urgent.is_some_and(|urgent| urgent < task.priority);
                 if is_out_of_order && may_not_have_started(task, run) && !worker.steals.contains_key(&run.run_id) {
-                    recalled.push((*worker_id, task.key.clone(), run.run_id));
+                    recalled.push((*worker_id, *id, run.run_id));
                 }
             }
         }
-        for (worker, key, run_id) in recalled {
-            self.request_steal(worker, key, run_id, None);
+        self.take_back(recalled);
+    }
+
+    /// Takes runs back before the next dispatch: at once those that their worker was not told of yet, the others when it
+    /// says that it has not started them.
+    fn take_back(&mut self, mut runs: Vec<(WorkerId, TaskId, RunId)>) {
+        runs.retain(|(worker, id, run_id)| {
+            let unsent = &mut self.workers[worker].unsent;
+            let place = unsent.iter().position(|other| other == run_id);
+            if let Some(place) = place {
+                unsent.remove(place);
+                self.transition(*id, TaskState::Waiting);
+            }
+            place.is_none()
+        });
+        for (worker, id, run_id) in runs {
+            self.request_steal(worker, self.tasks[id].key.clone(), run_id, None);
         }
     }
 
@@ -129,6 +141,8 @@ impl Engine {
     pub(super) fn request_steal(&mut self, victim: WorkerId, key: TaskKey, run_id: RunId, thief: Option<WorkerId>) {
         if let Some(worker) = self.workers.get_mut(&victim) {
             worker.steals.insert(run_id, thief);
+            // It may not have been told of this one yet.
+            self.send_unsent(victim);
             self.out.push(Instruction::StealRequest { worker: victim, key, run_id });
         }
     }

@@ -295,13 +295,15 @@ impl Engine {
         while let Some(id) = self.unindexed.pop() {
             let tie_break = self.tie_break(id);
             let worker = self.workers.get_mut(&id).expect("a worker that changed is connected");
-            let is_open = worker.takes_tasks() && (worker.has_slot() || worker.is_fed_too_little());
+            worker.is_being_fed |= worker.runs_low();
+            let is_open = worker.is_open();
             let now = Indexed {
                 rank: is_open.then(|| worker.rank(id, tie_break)),
                 free_threads: if is_open { worker.free_threads() } else { 0 },
                 has_backlog: worker.has_backlog(),
             };
             worker.is_unindexed = false;
+            let is_being_fed = worker.is_being_fed;
             let before = std::mem::replace(&mut worker.indexed, now);
             if before.rank != now.rank {
                 before.rank.map(|rank| self.open.remove(&rank));
@@ -314,6 +316,9 @@ impl Engine {
                 (false, true) => _ = self.backlogged.insert(id),
                 (true, false) => _ = self.backlogged.remove(&id),
                 (true, true) | (false, false) => {}
+            }
+            if is_being_fed {
+                self.send_unsent(id);
             }
         }
     }

@@ -15,11 +15,16 @@ use crate::engine::{Amount, Resources, RunId, WorkerId, WorkerProfile, WorkerSta
 /// A run that was given up is over when this many heartbeats in a row do not list it: the first may be older than the
 /// answer that said it goes on.
 const HEARTBEATS_UNTIL_OVER: u8 = 2;
-/// A worker is given work for so long beyond its slots: longer than it takes to send more, and so short that what comes
-/// meanwhile and is more urgent hardly waits.
-const FED_US: u64 = 10_000;
+/// A worker is given work for so long beyond its slots: much longer than it takes to send more, and so short that what
+/// comes meanwhile and is more urgent hardly waits.
+const FED_US: u64 = 20_000;
 /// The same in runs for each thread: enough that a batch of them costs little more than one.
 const FED_A_THREAD_MAX: u32 = 64;
+/// A worker gets more when no more than this part is left: so it gets a batch instead of one run for each that ends, and
+/// runs that belong together go to the same worker.
+const LOW: u64 = 4;
+/// So many small results may wait to be dropped.
+const UNSENT_FREES_MAX: usize = 256;
 
 /// All workers, in the order they joined.
 pub(super) type Workers = IndexMap<WorkerId, Worker, FxBuildHasher>;
@@ -56,6 +61,13 @@ pub(super) struct Worker {
     pub(super) steals: BTreeMap<RunId, Option<WorkerId>>,
     /// What its process takes, by its own account.
     pub(super) memory: u64,
+    /// Whether it is being fed: from when it runs low until it has enough, or gets what there is.
+    pub(super) is_being_fed: bool,
+    /// Runs that it has not been told of yet: it has enough to do, so they go with its next batch. Some may have been given
+    /// up since.
+    pub(super) unsent: Vec<RunId>,
+    /// Small results that it is to drop and was not told of yet; they go with its next batch too.
+    pub(super) unsent_frees: Vec<TaskKey>,
     /// Where it stands in the indexes of workers.
     pub(super) indexed: Indexed,
     /// Whether it has changed since it was put there.
@@ -119,6 +131,9 @@ impl Worker {
             lingering: Vec::new(),
             steals: BTreeMap::new(),
             memory: 0,
+            is_being_fed: true,
+            unsent: Vec::new(),
+            unsent_frees: Vec::new(),
             indexed: Indexed::default(),
             is_unindexed: false,
         }
@@ -147,10 +162,34 @@ impl Worker {
         self.in_flight() < self.slots
     }
 
-    /// Whether it is through with all it has before more could come, as far as durations are known.
-    pub(super) fn is_fed_too_little(&self) -> bool {
-        let nthreads = self.profile.nthreads;
-        self.in_flight() < nthreads.saturating_mul(FED_A_THREAD_MAX) && self.occupancy_us < FED_US * u64::from(nthreads)
+    /// Whether it can be given more without having too much, as far as durations are known.
+    pub(super) fn can_be_fed(&self) -> bool {
+        self.is_short_with(self.in_flight(), 1)
+    }
+
+    /// Whether it would soon be through with all that it was told of.
+    pub(super) fn runs_low(&self) -> bool {
+        let sent = self.in_flight().saturating_sub(self.unsent.len() as u32);
+        sent < self.slots || self.is_short_with(sent, LOW)
+    }
+
+    /// Whether there will be something to tell it before long, so that what does not matter can wait for that.
+    pub(super) fn is_told_soon(&self) -> bool {
+        !self.is_being_fed
+            && self.occupancy_us <= FED_US * u64::from(self.profile.nthreads)
+            && self.unsent_frees.len() < UNSENT_FREES_MAX
+    }
+
+    /// Whether so many of its runs are less than this part of what it may have.
+    fn is_short_with(&self, runs: u32, part: u64) -> bool {
+        let (nthreads, runs) = (u64::from(self.profile.nthreads), u64::from(runs));
+        let work_us = self.occupancy_us / u64::from(self.in_flight().max(1)) * runs;
+        runs * part < nthreads * u64::from(FED_A_THREAD_MAX) && work_us.saturating_mul(part) < FED_US * nthreads
+    }
+
+    /// Whether it takes tasks and is to be given more now.
+    pub(super) fn is_open(&self) -> bool {
+        self.takes_tasks() && (self.has_slot() || (self.is_being_fed && self.can_be_fed()))
     }
 
     /// Whether it has more runs than threads.
