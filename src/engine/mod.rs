@@ -170,6 +170,8 @@ pub struct Engine {
     replicated: TaskSet,
     /// When to look for replicas that nobody needs.
     reduce_at: Option<Millis>,
+    /// A Client has asked for it that nobody looks.
+    keeps_replicas: bool,
     /// All and only collections with tasks in `Queued`, the next to be served first.
     standings: BTreeSet<(Priority, CollectionId)>,
 
@@ -216,6 +218,7 @@ impl Engine {
             balance_at: None,
             replicated: TaskSet::default(),
             reduce_at: None,
+            keeps_replicas: false,
             standings: BTreeSet::new(),
             unsettled: VecDeque::new(),
             unindexed: Vec::new(),
@@ -293,6 +296,8 @@ impl Engine {
             Stimulus::LongRunning { worker, key, run_id, compute_ms } => self.on_long_running(worker, &key, run_id, compute_ms),
             Stimulus::ReleaseWorkerData { worker, key } => self.on_release_worker_data(worker, &key),
             Stimulus::AddKeys { worker, keys } => self.on_add_keys(worker, keys),
+            Stimulus::KeepReplicas { keeps } => self.keeps_replicas = keeps,
+            Stimulus::ReduceReplicas => self.reduce_now(),
             Stimulus::DropReplicas { worker, keys } => self.on_drop_replicas(worker, &keys),
             Stimulus::RequestRefreshWhoHas { worker, keys } => self.on_request_refresh_who_has(worker, keys),
             Stimulus::StealResponse { worker, key, run_id, state } => {

@@ -18,24 +18,28 @@ impl Engine {
     /// Has workers drop what is elsewhere as well and not needed there, when it is time.
     pub(super) fn reduce_replicas(&mut self) {
         let is_due = self.reduce_at.is_some_and(|at| at <= self.now);
-        if is_due {
-            let mut removed: BTreeMap<WorkerId, Vec<_>> = BTreeMap::new();
-            let read: BTreeMap<WorkerId, TaskSet> = self.workers.keys().map(|worker| (*worker, self.read_on(*worker))).collect();
-            for id in self.replicated.iter().collect::<Vec<_>>() {
-                for worker in self.superfluous_holders(id, &read) {
-                    self.drop_replica(id, worker);
-                    removed.entry(worker).or_default().push(self.tasks[id].key.clone());
-                }
-            }
-            for (worker, keys) in removed {
-                // It says so with an `add-keys` should it need one of them after all.
-                self.out.push(Instruction::RemoveReplicas { worker, keys });
-            }
+        if is_due && !self.keeps_replicas {
+            self.reduce_now();
         }
         if self.replicated.is_empty() {
             self.reduce_at = None;
         } else if is_due || self.reduce_at.is_none() {
             self.reduce_at = Some(Millis(self.now.0 + REDUCE_EVERY_MS));
+        }
+    }
+
+    pub(super) fn reduce_now(&mut self) {
+        let mut removed: BTreeMap<WorkerId, Vec<_>> = BTreeMap::new();
+        let read: BTreeMap<WorkerId, TaskSet> = self.workers.keys().map(|worker| (*worker, self.read_on(*worker))).collect();
+        for id in self.replicated.iter().collect::<Vec<_>>() {
+            for worker in self.superfluous_holders(id, &read) {
+                self.drop_replica(id, worker);
+                removed.entry(worker).or_default().push(self.tasks[id].key.clone());
+            }
+        }
+        for (worker, keys) in removed {
+            // It says so with an `add-keys` should it need one of them after all.
+            self.out.push(Instruction::RemoveReplicas { worker, keys });
         }
     }
 

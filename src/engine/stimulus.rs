@@ -190,6 +190,12 @@ pub enum Stimulus {
         worker: WorkerId,
         keys: Vec<TaskKey>,
     },
+    /// From here on replicas that nobody needs stay, or go.
+    KeepReplicas {
+        keeps: bool,
+    },
+    /// They go now.
+    ReduceReplicas,
     /// Somebody has no use for these replicas any more.
     DropReplicas {
         worker: WorkerId,
@@ -286,6 +292,8 @@ impl Stimulus {
             Self::LongRunning { .. } => "long-running",
             Self::ReleaseWorkerData { .. } => "release-worker-data",
             Self::AddKeys { .. } => "add-keys",
+            Self::KeepReplicas { .. } => "keep-replicas",
+            Self::ReduceReplicas => "reduce-replicas",
             Self::DropReplicas { .. } => "drop-replicas",
             Self::RequestRefreshWhoHas { .. } => "request-refresh-who-has",
             Self::StealResponse { .. } => "steal-response",

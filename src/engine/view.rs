@@ -1,5 +1,7 @@
 //! What can be seen of an engine from outside.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::dask::{TaskKey, WorkerAddress};
@@ -248,6 +250,29 @@ impl Engine {
     /// All keys that are known, in no order that means anything.
     pub fn keys(&self) -> impl Iterator<Item = &TaskKey> {
         self.tasks.iter().map(|(_, task)| &task.key)
+    }
+
+    /// The runs that these keys, or what they wait for, are waiting for.
+    pub fn runs_below(&self, keys: &[TaskKey]) -> BTreeMap<WorkerId, Vec<TaskKey>> {
+        let (mut runs, mut seen) = (BTreeMap::<WorkerId, Vec<TaskKey>>::new(), TaskSet::default());
+        let mut pending: Vec<TaskId> = keys.iter().filter_map(|key| self.tasks.id(key)).collect();
+        while let Some(id) = pending.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            let task = &self.tasks[id];
+            match task.run() {
+                Some(run) => runs.entry(run.worker).or_default().push(task.key.clone()),
+                None if task.replicas().is_none() => pending.extend(task.dependencies.iter()),
+                None => {}
+            }
+        }
+        runs
+    }
+
+    /// Whether replicas that nobody needs stay, as a Client has asked for.
+    pub fn keeps_replicas(&self) -> bool {
+        self.keeps_replicas
     }
 
     /// Whether a task is an actor.

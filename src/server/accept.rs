@@ -26,6 +26,7 @@ use crate::server::clock::unix_seconds;
 use crate::server::event::{Answer, Arrival, Event};
 use crate::server::feed;
 use crate::server::handle::Refusal;
+use crate::server::task_stream::Recording;
 use crate::wire::document::DocumentError;
 use crate::wire::encode::encode_batch;
 use crate::wire::frame::{FrameError, Message};
@@ -56,6 +57,7 @@ pub(crate) struct Reception {
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) admission: Arc<dyn Admission>,
     pub(crate) guests: Arc<Guests>,
+    pub(crate) recording: Recording,
 }
 
 /// Counts connections by how far they are known, and numbers what they ask.
@@ -275,8 +277,14 @@ async fn worker_stream(first: &Request, connection: Connection, reception: &Rece
         return Ok(());
     }
     let Ok(Some(worker)) = answered.await else { return Ok(()) };
-    let wrap = |messages| Event::WorkerSays { worker, messages };
-    let result = read_stream(&mut receiver, &reception.events, FromWorker::decode_batch, wrap).await;
+    let recording = reception.recording.clone();
+    let read = move |message: &Message, (messages, records): &mut (Vec<FromWorker>, Vec<Value>)| {
+        append(messages, FromWorker::decode_batch(message)?);
+        records.extend(recording.records(message));
+        Ok(())
+    };
+    let wrap = |(messages, records)| Event::WorkerSays { worker, messages, records };
+    let result = read_stream(&mut receiver, &reception.events, read, wrap).await;
     // The receiver is gone when the server ends, and with it whoever would want to know.
     let _ = reception.events.send(Event::WorkerGone { worker }).await;
     result
@@ -316,29 +324,35 @@ async fn client_stream(first: &Request, connection: Connection, reception: &Rece
         return Ok(());
     }
     let Ok(client) = answered.await else { return Ok(()) };
+    let read = |message: &Message, messages: &mut Vec<FromClient>| {
+        append(messages, FromClient::decode_batch(message)?);
+        Ok(())
+    };
     let wrap = |messages| Event::ClientSays { client, messages };
-    let result = read_stream(&mut receiver, &reception.events, FromClient::decode_batch, wrap).await;
+    let result = read_stream(&mut receiver, &reception.events, read, wrap).await;
     let _ = reception.events.send(Event::ClientGone { client }).await;
     result
 }
 
-/// Passes on batches until the peer closes or the server ends.
-async fn read_stream<T: Send + 'static>(
+/// Passes on what a peer says, in batches, until it closes or the server ends.
+async fn read_stream<S: Default + Send + 'static>(
     receiver: &mut Receiver,
     events: &mpsc::Sender<Event>,
-    decode: fn(&Message) -> Result<Vec<T>, DocumentError>,
-    wrap: impl Fn(Vec<T>) -> Event,
+    read: impl Fn(&Message, &mut S) -> Result<(), DocumentError> + Clone + Send + 'static,
+    wrap: impl Fn(S) -> Event,
 ) -> Result<(), Dropped> {
     while let Some(message) = receiver.receive().await? {
-        let mut said = if message.document().len() > DECODED_HERE_MAX {
+        let mut said = S::default();
+        if message.document().len() > DECODED_HERE_MAX {
+            let read = read.clone();
             // Given up only when the server ends.
-            let Ok(decoded) = spawn_blocking(move || decode(&message)).await else { break };
-            decoded?
+            let Ok(decoded) = spawn_blocking(move || read(&message, &mut said).map(|()| said)).await else { break };
+            said = decoded?;
         } else {
-            decode(&message)?
-        };
+            read(&message, &mut said)?;
+        }
         // What came before what cannot be read was said.
-        let rest = read_arrived(receiver, decode, &mut said);
+        let rest = read_arrived(receiver, &read, &mut said);
         if events.send(wrap(said)).await.is_err() {
             break;
         }
@@ -348,13 +362,21 @@ async fn read_stream<T: Send + 'static>(
 }
 
 /// Reads what has arrived together with a message.
-fn read_arrived<T>(
+fn read_arrived<S>(
     receiver: &mut Receiver,
-    decode: fn(&Message) -> Result<Vec<T>, DocumentError>,
-    said: &mut Vec<T>,
+    read: &impl Fn(&Message, &mut S) -> Result<(), DocumentError>,
+    said: &mut S,
 ) -> Result<(), Dropped> {
     while let Some(message) = receiver.take_arrived()? {
-        said.extend(decode(&message)?);
+        read(&message, said)?;
     }
     Ok(())
+}
+
+fn append<T>(all: &mut Vec<T>, mut more: Vec<T>) {
+    if all.is_empty() {
+        *all = more;
+    } else {
+        all.append(&mut more);
+    }
 }

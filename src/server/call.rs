@@ -158,20 +158,27 @@ pub(crate) type Target = (WorkerAddress, Option<WorkerAddress>);
 
 /// Asks each target the same and answers with their replies by worker address.
 pub(crate) fn broadcast(pool: Arc<Pool>, targets: Vec<Target>, message: Value, on_error: OnError, answer: Answer) {
+    let asked = targets.into_iter().map(|target| (target, message.clone())).collect();
+    ask_each(pool, asked, on_error, answer, Value::Map);
+}
+
+/// Asks each target something and answers with what `answers` makes of their replies by worker address.
+pub(crate) fn ask_each(
+    pool: Arc<Pool>,
+    asked: Vec<(Target, Value)>,
+    on_error: OnError,
+    answer: Answer,
+    answers: impl FnOnce(Vec<(Value, Value)>) -> Value + Send + 'static,
+) {
     Arc::clone(&pool).spawn(async move {
-        let result = ask_all(&pool, &targets, &message, on_error).await;
-        reply(answer, &result.map_or_else(|failed| failed, Value::Map));
+        let replies = ask_all(&pool, &asked, on_error).await;
+        reply(answer, &replies.map_or_else(|failed| failed, answers));
     });
 }
 
 /// The replies of all targets by worker address; else what is due to the caller in their place.
-pub(crate) async fn ask_all(
-    pool: &Pool,
-    targets: &[Target],
-    message: &Value,
-    on_error: OnError,
-) -> Result<Vec<(Value, Value)>, Value> {
-    let calls = targets.iter().map(|(worker, target)| async move {
+async fn ask_all(pool: &Pool, asked: &[(Target, Value)], on_error: OnError) -> Result<Vec<(Value, Value)>, Value> {
+    let calls = asked.iter().map(|((worker, target), message)| async move {
         let reply = match target {
             Some(target) => pass_on(pool, target, message).await.map_err(|error| os_error(&chain(&error))),
             None => Err(os_error(&format!("no worker is at {worker}"))),
@@ -180,7 +187,7 @@ pub(crate) async fn ask_all(
         reply.and_then(|reply| if is_failed(&reply) { Err(reply) } else { Ok(reply) })
     });
     let mut by_worker = Vec::new();
-    for ((worker, _), reply) in targets.iter().zip(join_all(calls).await) {
+    for (((worker, _), _), reply) in asked.iter().zip(join_all(calls).await) {
         let reply = match (reply, on_error) {
             (Ok(reply), _) => reply,
             (Err(failed), OnError::Raise) => return Err(failed),

@@ -47,6 +47,8 @@ pub(crate) enum Event {
     WorkerSays {
         worker: WorkerId,
         messages: Vec<FromWorker>,
+        /// What of it ended runs, for the task stream.
+        records: Vec<Value>,
     },
     WorkerGone {
         worker: WorkerId,

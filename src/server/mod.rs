@@ -23,6 +23,7 @@ mod collections;
 mod coordination;
 mod copies;
 mod datasets;
+mod diagnostics;
 mod event;
 mod feed;
 mod handle;
@@ -35,6 +36,7 @@ mod requests;
 mod restart;
 mod retire;
 mod stand_in;
+mod task_stream;
 mod topics;
 mod workers;
 
@@ -97,7 +99,8 @@ pub fn start(config: Config, listener: TcpListener) -> std::io::Result<(Handle, 
         identity,
         calls: tokio::runtime::Handle::current(),
     });
-    let reception = Reception { events, admission: config.admission, guests: Arc::new(Guests::default()) };
+    let guests = Arc::new(Guests::default());
+    let reception = Reception { events, admission: config.admission, guests, recording: namespace.task_stream.recording() };
     let listener = listener.into_std()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (ended, end) = oneshot::channel();

@@ -23,6 +23,7 @@ use crate::server::event::Event;
 use crate::server::handle::{Command, Reports};
 use crate::server::plugins::Plugins;
 use crate::server::restart::Restarts;
+use crate::server::task_stream::TaskStream;
 use crate::server::topics::Topics;
 use crate::server::workers::Workers;
 use crate::wire::value::Value;
@@ -41,6 +42,7 @@ pub(crate) struct Namespace {
     pub(crate) collections: Collections,
     pub(crate) topics: Topics,
     pub(crate) plugins: Plugins,
+    pub(crate) task_stream: TaskStream,
     pub(crate) restarts: Restarts,
     pub(crate) coordination: Coordination,
     /// Where the answers go that `coordination` owes.
@@ -100,6 +102,7 @@ impl Namespace {
             collections: Collections::default(),
             topics: Topics::default(),
             plugins: Plugins::default(),
+            task_stream: TaskStream::default(),
             restarts: Restarts::default(),
             coordination: Coordination::default(),
             waiting_calls: WaitingCalls::default(),
@@ -170,7 +173,10 @@ impl Namespace {
                 let _ = answer.send(self.on_worker_registers(*arrival));
             }
             Event::WorkerRefused(refusal) => self.on_worker_refused(refusal),
-            Event::WorkerSays { worker, messages } => self.on_worker_says(worker, messages),
+            Event::WorkerSays { worker, messages, records } => {
+                self.on_records(worker, &records);
+                self.on_worker_says(worker, messages);
+            }
             Event::WorkerGone { worker } => self.on_worker_gone(worker),
             Event::ClientRegisters { name, outbox, answer } => {
                 let _ = answer.send(self.on_client_registers(name, outbox));

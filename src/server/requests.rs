@@ -9,6 +9,7 @@ use crate::engine::{ClientId, Stimulus, WorkerId};
 use crate::server::call::{self, OnError, Target};
 use crate::server::coordination;
 use crate::server::datasets::Put;
+use crate::server::diagnostics;
 use crate::server::event::{Answer, Scattered};
 use crate::server::namespace::Namespace;
 use crate::server::plugins::Host;
@@ -117,6 +118,19 @@ impl Namespace {
             "proxy" => return self.proxy(&fields),
             "publish_put" => return self.publish_put(&fields),
             "retire_workers" => return self.retire_workers(&fields),
+            "call_stack" => return self.call_stack(&fields),
+            "profile" => return self.profile(&fields),
+            "worker_logs" => return self.worker_logs(&fields),
+            "logs" | "get_logs" => diagnostics::own_logs(),
+            "get_story" => self.story(&fields)?,
+            "get_cluster_state" => return self.cluster_state(&fields),
+            "get_task_prefix_states" => self.prefix_states(),
+            "get_task_stream" => self.get_task_stream(&fields)?,
+            "get_task_stream_index" => self.get_task_stream_index(),
+            "start_task_metadata" => self.start_task_metadata(&fields)?,
+            "stop_task_metadata" => self.stop_task_metadata(&fields)?,
+            "amm_handler" => self.amm_handler(&fields)?,
+            "adaptive_target" => self.adaptive_target(&fields)?,
             "replicate" => return self.replicate(&fields),
             "rebalance" => return self.rebalance(&fields),
             "restart" => return self.restart(&fields),
@@ -173,6 +187,11 @@ impl Namespace {
             (address, worker.and_then(|worker| if nanny { worker.nanny.clone() } else { Some(worker.address.clone()) }))
         });
         Ok(named.collect())
+    }
+
+    pub(crate) fn target(&self, worker: WorkerId) -> Option<Target> {
+        let address = self.workers.get(worker)?.address.clone();
+        Some((address.clone(), Some(address)))
     }
 
     pub(crate) fn targets_of_all(&self, nanny: bool) -> Vec<Target> {
@@ -298,7 +317,7 @@ impl Namespace {
     }
 
     /// There is no Python here: the first worker's packages stand for ours, so Clients see no mismatch that is not theirs.
-    fn versions(&self) -> Value {
+    pub(crate) fn versions(&self) -> Value {
         self.workers.iter().next().map_or(Value::Map(Vec::new()), |(_, worker)| worker.versions.clone())
     }
 

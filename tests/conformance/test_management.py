@@ -1,11 +1,12 @@
-"""Clients manage workers: plugins, files, restarts."""
+"""Clients manage workers and look into them: plugins, files, restarts, replicas, stacks, profiles, dumps."""
 
 import os
 
 import pytest
 from conformance_plugins import Environment, Mark
-from conformance_tasks import inc
-from distributed import Client, wait
+from conformance_tasks import fail, hold, inc
+from distributed import Client, get_task_metadata, get_task_stream, get_worker, wait
+from distributed.cluster_dump import DumpArtefact
 from distributed.diagnostics.plugin import SchedulerPlugin
 from harness import await_condition, served, workers_of
 
@@ -159,3 +160,69 @@ def test_rebalance_moves_results_from_a_full_worker(tmp_path):
             moved = [holders for holders in client.who_has(futures).values() if holders != (alice,)]
             assert 2 <= len(moved) <= 5, moved
             assert [len(data) for data in client.gather(futures)] == [20_000_000 + index for index in range(8)]
+
+
+def test_stacks_profiles_and_logs_are_those_of_the_workers(own, tmp_path):
+    _, client = own
+    gate = tmp_path / "gate"
+    held = client.submit(hold, tmp_path / "started", gate, "late")
+    await_condition((tmp_path / "started").exists, "the task has not started")
+    # The key of a task that waits for it leads there too, once its graph is known.
+    dependent = client.submit(inc, held)
+    [stacks] = await_condition(lambda: client.call_stack([dependent]), "no stack").values()
+    assert list(stacks) == [held.key] and "hold" in "".join(map(str, stacks[held.key]))
+    assert [list(stacks) for stacks in client.call_stack().values()] == [[held.key]]
+    await_condition(lambda: client.profile(start=0)["count"] > 0, "nothing is in the profile")
+    assert set(client.profile(start=0, merge_workers=False)) <= set(workers_of(client))
+    gate.touch()
+    assert held.result() == "late"
+    dependent.release()
+    logs = client.get_worker_logs()
+    assert set(logs) == set(workers_of(client)) and any("Registered" in str(lines) for lines in logs.values())
+    assert "kubectl logs" in str(client.get_scheduler_logs())
+
+
+def test_the_task_stream_has_what_ran_since_somebody_looked(own):
+    _, client = own
+    with get_task_stream(client=client) as stream:
+        futures = client.map(inc, range(10))
+        failed = client.submit(fail, "on purpose")
+        wait([*futures, failed])
+    assert {record["key"] for record in stream.data} == {future.key for future in [*futures, failed]}
+    assert {(record["status"], record["worker"] in workers_of(client)) for record in stream.data} == {("OK", True), ("error", True)}
+    assert len(client.get_task_stream(count=3)) == 3
+
+
+def test_what_tasks_note_is_collected(own):
+    def note_itself(value):
+        task = get_worker().state.tasks[get_worker().get_current_task()]
+        task.metadata["value"] = value
+        return value
+
+    _, client = own
+    with get_task_metadata() as tasks:
+        futures = client.map(note_itself, range(3))
+        wait(futures)
+    assert tasks.metadata == {future.key: {"value": value} for value, future in enumerate(futures)}
+    assert set(tasks.state.values()) == {"memory"}
+
+
+def test_a_dump_and_a_story_say_what_happened(own, tmp_path):
+    _, client = own
+    future = client.submit(inc, 1, key="told")
+    wait(future)
+    client.dump_cluster_state(str(tmp_path / "dump"), format="yaml")
+    dump = DumpArtefact.from_url(str(tmp_path / "dump.yaml"))
+    assert [task["key"] for task in dump.scheduler_tasks_in_state("memory")] == ["told"]
+    assert len(dump.dump["workers"]) == 2
+    states = [tuple(row[2:4]) for row in client.story("told") if row[0] == "scheduler"]
+    assert states[-1] == ("processing", "memory"), states
+
+
+def test_a_client_may_keep_replicas_from_being_dropped(own):
+    _, client = own
+    assert client.amm.running() is True
+    client.amm.stop()
+    assert client.amm.running() is False
+    client.amm.start()
+    client.amm.run_once()
