@@ -317,6 +317,7 @@ async fn client_stream(first: &Request, connection: Connection, reception: &Rece
         return Ok(sender.send(encode_batch(&[start])).await?);
     }
     receiver.set_limits(Limits::REGISTERED);
+    sender.allow_for_busy_peer().map_err(CommError::Io)?;
     let _registered = reception.guests.register(peer.ip());
     let (answer, answered) = oneshot::channel();
     let registers = Event::ClientRegisters { name: registration.client, outbox: Outbox::start(sender), answer };

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::comm::Outbox;
 use crate::dask::{ClientName, TaskKey, TimedeltaError, parse_timedelta};
@@ -128,6 +128,7 @@ impl Clients {
                 continue;
             }
             if client.outbox.push(client.batch.take()).is_err() {
+                warn!(client = %client.name, "the Client does not take its messages");
                 lost.push(id);
             }
         }
