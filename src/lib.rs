@@ -1,12 +1,13 @@
 //! Mainstay keeps Dask collections in cluster memory, as a Kubernetes resource says.
 //!
-//! `dask`, `engine`, `wire` and `coordination` decide and encode without I/O and compile without the feature `operator`;
+//! `dask`, `engine`, `shuffle`, `wire` and `coordination` decide and encode without I/O and compile without the feature `operator`;
 //! the other modules connect them to sockets, to Kubernetes and to people. ARCHITECTURE.md has the map.
 
 pub mod coordination;
 pub mod dask;
 pub mod engine;
 pub mod error;
+pub mod shuffle;
 pub mod wire;
 
 #[cfg(feature = "operator")]

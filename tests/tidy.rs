@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 const MODULES: &[(&str, &[&str])] = &[
     ("dask", &[]),
     ("engine", &["dask"]),
+    ("shuffle", &["dask"]),
     ("wire", &["dask"]),
     ("coordination", &["dask", "engine", "wire"]),
     ("api", &[]),
     ("comm", &["dask", "wire"]),
-    ("server", &["dask", "engine", "wire", "coordination", "comm"]),
+    ("server", &["dask", "engine", "shuffle", "wire", "coordination", "comm"]),
     ("pods", &["api", "dask"]),
     ("controller", &["api", "dask", "engine", "server", "pods"]),
     ("telemetry", &["dask", "engine", "server"]),
@@ -30,7 +31,7 @@ const MODULES: &[(&str, &[&str])] = &[
 const FOR_ALL: &[&str] = &["error"];
 
 /// Modules that decide and encode without I/O.
-const CORE: &[&str] = &["dask", "engine", "wire", "coordination"];
+const CORE: &[&str] = &["dask", "engine", "shuffle", "wire", "coordination"];
 
 /// What the core may not name, because it would do I/O, read a clock or start threads.
 const NOT_IN_CORE: &[&str] = &[

@@ -8,6 +8,7 @@ mod plain_key;
 mod priority;
 mod run_spec;
 mod serialized;
+mod shuffle;
 mod timedelta;
 
 pub use exception::{exception_type, readable_exception};
@@ -15,6 +16,7 @@ pub use key::{KeyError, TaskKey, key_split};
 pub use priority::Priority;
 pub use run_spec::{DependencyNames, RunSpec, RunSpecForm, RunSpecPieces, Wrapping};
 pub use serialized::Serialized;
+pub use shuffle::{Partition, ShuffleId, ShuffleSpec};
 pub use timedelta::{TimedeltaError, parse_timedelta};
 
 use std::fmt;
