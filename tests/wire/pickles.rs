@@ -6,7 +6,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mainstay::dask::{DependencyNames, Priority, RunSpec, RunSpecForm, RunSpecPieces, TaskKey, WorkerAddress, Wrapping};
+use mainstay::dask::{
+    DependencyNames, Partition, Priority, RunSpec, RunSpecForm, RunSpecPieces, ShuffleId, ShuffleSpec, TaskKey, WorkerAddress,
+    Wrapping,
+};
 use mainstay::wire::messages::{ComputeTask, ToWorker};
 use mainstay::wire::pickle::{Object, read_plain};
 use mainstay::wire::{Value, encode_batch};
@@ -42,9 +45,29 @@ fn examples() -> Vec<(Object, &'static str)> {
             "type(x).__name__ == 'KilledWorker' and x.task == ('load', 3) and x.allowed_failures == 3 \
              and x.last_worker.address == 'tcp://10.0.0.7:40001' and '10.0.0.7' in str(x)",
         ),
+        (Object::shuffle_plugin(), "type(x).__name__ == 'ShuffleWorkerPlugin'"),
+        (
+            Object::p2p_consistency_error("stale"),
+            "isinstance(x, RuntimeError) and type(x).__name__ == 'P2PConsistencyError' and x.args == ('stale',)",
+        ),
+        (
+            shuffle_run(vec![Partition::Number(0), Partition::Number(3)]),
+            "type(x).__name__ == 'ShuffleRunSpec' and (x.run_id, x.spec, x.span_id) == (7, 'spec', None) \
+             and x.worker_for == {0: 'tcp://b:1', 3: 'tcp://a:1'}",
+        ),
+        (
+            shuffle_run(vec![Partition::Chunk(vec![0, 1]), Partition::Chunk(vec![2, 0])]),
+            "x.worker_for == {(0, 1): 'tcp://b:1', (2, 0): 'tcp://a:1'}",
+        ),
         (Object::from(&Value::Unsigned(u64::MAX)), "x == 2**64 - 1"),
         (Object::from(&Value::Set(vec![1_i64.into()])), "x == {1}"),
     ]
+}
+
+fn shuffle_run(partitions: Vec<Partition>) -> Object {
+    let pickle = Object::text("spec").dumps();
+    let spec = ShuffleSpec { id: ShuffleId::new("s"), pickle, partitions, outputs: Vec::new() };
+    Object::shuffle_run_spec(7, &spec, &["tcp://a:1", "tcp://b:1"].map(WorkerAddress::new), &[1, 0])
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod global;
 mod object;
 mod plain;
 mod run_spec;
+mod shuffle;
 
 pub use global::first_global;
 pub use object::Object;
