@@ -67,6 +67,11 @@ pub enum Instruction {
         key: TaskKey,
     },
 
+    /// A barrier of a shuffle is released or erred: what workers have of the shuffle is of no use any more.
+    ShuffleOver {
+        barrier: TaskKey,
+    },
+
     /// The summary of this collection is different now; at most once a stimulus.
     CollectionChanged {
         collection: CollectionId,

@@ -226,8 +226,10 @@ impl Engine {
     /// Has requirements apply to a task, and before them what was said of it alone.
     pub(super) fn set_requirements(&mut self, id: TaskId, requirements: &Requirements, own: Option<&Annotations>) {
         let (actor, isolated) = (self.tasks[id].actor, self.tasks[id].is_suspect());
+        let pinned_to = self.requirements.get(self.tasks[id].requirement).pinned_to;
         let conditions = self.conditions(requirements, own, actor, isolated);
         self.set_conditions(id, conditions);
+        self.pin(id, pinned_to);
     }
 
     /// What requirements, and before them what was said of a task alone, come to. Counts as one more use of the requirement.
@@ -241,6 +243,7 @@ impl Engine {
             executor: own.and_then(|own| own.executor.clone()),
             actor,
             isolated,
+            pinned_to: None,
         };
         Conditions {
             user_priority: user_priority(requirements, own),

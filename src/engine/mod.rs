@@ -33,6 +33,7 @@ mod intake;
 mod invariants;
 mod on_clients;
 mod on_collections;
+mod on_shuffles;
 mod on_tasks;
 mod on_workers;
 mod overrides;
@@ -74,11 +75,11 @@ pub use view::WorkerView;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::dask::{Priority, TaskKey};
+use crate::dask::{Priority, ShuffleId, TaskKey};
 use arrival::Arrival;
 use collection::Collection;
 use generations::{Generations, Place};
-use prefix::PrefixTable;
+use prefix::{PrefixId, PrefixTable};
 use requirement_table::RequirementTable;
 use story::Story;
 use task::Run;
@@ -153,6 +154,8 @@ pub struct Engine {
     /// What each Client wants; the reverse of `Task::wanted_by`.
     clients: BTreeMap<ClientId, TaskSet>,
     prefixes: PrefixTable,
+    /// Of the barriers of shuffles.
+    barrier_prefix: PrefixId,
     types: TypeTable,
     generations: Generations,
     /// Of all tasks in `Processing`.
@@ -194,6 +197,8 @@ pub struct Engine {
 impl Engine {
     /// An engine without workers, tasks or clients. Of workers that are equally good, `seed` decides.
     pub fn new(config: Config, seed: u64) -> Self {
+        let mut prefixes = PrefixTable::default();
+        let barrier_prefix = prefixes.intern(&ShuffleId::new("0").barrier());
         Self {
             bandwidth: config.bandwidth,
             config,
@@ -208,7 +213,8 @@ impl Engine {
             requirements: RequirementTable::default(),
             collections: BTreeMap::new(),
             clients: BTreeMap::new(),
-            prefixes: PrefixTable::default(),
+            prefixes,
+            barrier_prefix,
             types: TypeTable::default(),
             generations: Generations::default(),
             under_way: UserPriorities::default(),
@@ -286,7 +292,10 @@ impl Engine {
             Stimulus::WorkerHeartbeat { worker, memory, bandwidth, executing } => {
                 self.on_worker_heartbeat(worker, memory, bandwidth, &executing);
             }
-            Stimulus::WorkerLeft { worker, expected } => self.on_worker_left(worker, expected),
+            Stimulus::WorkerLeft { worker, expected, barriers } => {
+                self.on_worker_left(worker, expected);
+                barriers.iter().for_each(|barrier| self.on_shuffle_restarted(barrier));
+            }
 
             Stimulus::TaskFinished { worker, key, run_id, nbytes, type_pickle, compute_ms } => {
                 self.on_task_finished(worker, &key, run_id, on_tasks::Outcome { nbytes, type_pickle, compute_ms });
@@ -303,6 +312,9 @@ impl Engine {
             Stimulus::StealResponse { worker, key, run_id, state } => {
                 self.on_steal_response(worker, &key, run_id, state.as_deref());
             }
+
+            Stimulus::ShufflePlaced { outputs } => self.on_shuffle_placed(&outputs),
+            Stimulus::ShuffleRestarted { barrier } => self.on_shuffle_restarted(&barrier),
 
             Stimulus::CollectionApplied { collection, fifo_timeout_ms, generation } => {
                 self.on_collection_applied(collection, fifo_timeout_ms, generation);

@@ -206,7 +206,7 @@ impl Engine {
         self.out.push(Instruction::CancelledKeys { client, keys: vec![key], reason });
     }
 
-    fn announce_loss(&mut self, id: TaskId) {
+    pub(super) fn announce_loss(&mut self, id: TaskId) {
         for client in self.clients_that_want(id) {
             self.out.push(Instruction::LostData { client, key: self.tasks[id].key.clone() });
         }

@@ -22,6 +22,8 @@ pub(super) struct Requirement {
     pub(super) actor: bool,
     /// Workers died with these tasks: no worker runs two of them at once, so the next death tells which it was.
     pub(super) isolated: bool,
+    /// The one worker that has the data of these tasks, of which no key tells: a shuffle's.
+    pub(super) pinned_to: Option<WorkerId>,
 }
 
 /// A requirement in use.
@@ -45,10 +47,14 @@ impl Entry {
 
     fn consider(&mut self, id: WorkerId, worker: &Worker) {
         let suffices = worker.takes_tasks() && worker.profile.resources.covers(&self.requirement.resources);
-        let selected = self.requirement.workers.as_ref().is_none_or(|selector| selector.matches(&worker.profile));
+        let selected = match self.requirement.pinned_to {
+            Some(pinned_to) => pinned_to == id,
+            None => self.requirement.workers.as_ref().is_none_or(|selector| selector.matches(&worker.profile)),
+        };
+        let others = self.requirement.allow_other_workers && self.requirement.pinned_to.is_none();
         let put = |set: &mut BTreeSet<WorkerId>, belongs: bool| if belongs { set.insert(id) } else { set.remove(&id) };
         put(&mut self.preferred, suffices && selected);
-        put(&mut self.others, suffices && self.requirement.allow_other_workers);
+        put(&mut self.others, suffices && others);
     }
 }
 
@@ -123,6 +129,11 @@ impl RequirementTable {
     /// The workers that may run such tasks as things are.
     pub(super) fn eligible(&self, id: RequirementId) -> &BTreeSet<WorkerId> {
         self.entry(id).eligible()
+    }
+
+    /// Whether a worker is one of those that such tasks are for.
+    pub(super) fn may_run(&self, id: RequirementId, worker: WorkerId) -> bool {
+        self.eligible(id).contains(&worker)
     }
 
     pub(super) fn has_workers(&self, id: RequirementId) -> bool {

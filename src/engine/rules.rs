@@ -82,7 +82,7 @@ impl Engine {
         }
     }
 
-    fn take(&mut self, id: TaskId, step: Step) {
+    pub(super) fn take(&mut self, id: TaskId, step: Step) {
         match step {
             Step::Wait => {
                 self.give_up_run(id);

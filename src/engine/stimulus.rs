@@ -147,10 +147,12 @@ pub enum Stimulus {
         bandwidth: Option<f64>,
         executing: Vec<TaskKey>,
     },
-    /// The comm ended. `expected` when the worker had said so or was told to: then no task is blamed.
+    /// The comm ended. `expected` when the worker had said so or was told to: then no task is blamed. The shuffles with these
+    /// barriers have lost data with it.
     WorkerLeft {
         worker: WorkerId,
         expected: bool,
+        barriers: Vec<TaskKey>,
     },
 
     /// The key and the pickle may share the memory of a message: what is kept of them is copied.
@@ -211,6 +213,15 @@ pub enum Stimulus {
         key: TaskKey,
         run_id: RunId,
         state: Option<String>,
+    },
+
+    /// A shuffle has put on these workers what these tasks take.
+    ShufflePlaced {
+        outputs: Vec<(TaskKey, WorkerId)>,
+    },
+    /// The data of a shuffle is no whole, and has to be sent again.
+    ShuffleRestarted {
+        barrier: TaskKey,
     },
 
     /// A revision of a collection was asked for, and takes its place in the order although it is not built yet.
@@ -297,6 +308,8 @@ impl Stimulus {
             Self::DropReplicas { .. } => "drop-replicas",
             Self::RequestRefreshWhoHas { .. } => "request-refresh-who-has",
             Self::StealResponse { .. } => "steal-response",
+            Self::ShufflePlaced { .. } => "shuffle-placed",
+            Self::ShuffleRestarted { .. } => "shuffle-restarted",
             Self::CollectionApplied { .. } => "collection-applied",
             Self::CollectionBuilt { .. } => "collection-built",
             Self::CollectionChanged { .. } => "collection-changed",

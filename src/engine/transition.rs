@@ -72,6 +72,9 @@ impl Engine {
         self.enter(id);
         self.tell_neighbours(id, from_name, to_name);
         self.unsettled.push_back(id);
+        if [Released, Erred].contains(&to_name) && self.tasks[id].prefix == self.barrier_prefix {
+            self.end_shuffle(id);
+        }
         let task = &self.tasks[id];
         let worker = task.run().map(|run| run.worker).or_else(|| task.holders().first().copied());
         self.stats.transitions += 1;

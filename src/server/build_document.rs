@@ -10,7 +10,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::dask::{DependencyNames, KeyError, RunSpec, RunSpecForm, RunSpecPieces, Serialized, TaskKey, Wrapping};
+use crate::dask::{
+    DependencyNames, KeyError, Partition, RunSpec, RunSpecForm, RunSpecPieces, Serialized, ShuffleId, ShuffleSpec, TaskKey,
+    Wrapping,
+};
 use crate::engine::{
     Amount, AmountError, Annotations, Graph, GraphTask, LabelExpression, Operator, Resources, TaskNames, WorkerSelector,
 };
@@ -47,6 +50,7 @@ pub(crate) enum Built {
 pub(crate) struct BuildDocument {
     pub(crate) graph: Graph,
     pub(crate) outputs: Vec<BuiltOutput>,
+    pub(crate) shuffles: Vec<ShuffleSpec>,
 }
 
 /// One collection to be kept.
@@ -105,8 +109,9 @@ impl BuildDocument {
         let keys = sections.keys()?;
         let annotations = annotations(&sections.value("annotation_table")?)?;
         let outputs = sections.outputs(&keys)?;
+        let shuffles = sections.shuffles(&keys)?;
         let graph = sections.graph(keys, annotations)?;
-        Ok(Built::Document(Box::new(Self { graph, outputs })))
+        Ok(Built::Document(Box::new(Self { graph, outputs, shuffles })))
     }
 }
 
@@ -249,6 +254,19 @@ impl<'d> Sections<'d> {
         Ok(keys.iter().zip(names).filter_map(|(key, name)| Some((key.clone(), Arc::from(name?)))).collect())
     }
 
+    fn shuffles(&self, keys: &[TaskKey]) -> Result<Vec<ShuffleSpec>> {
+        let section = self.slice("shuffles")?;
+        let mut reader = Reader::new(&section);
+        let mut elements_left = ELEMENTS_MAX;
+        let mut shuffles = Vec::new();
+        for _ in 0..reader.array()? {
+            // A copy for the same reason as that of the keys.
+            let shuffle = Bytes::copy_from_slice(&section[reader.skip(&mut elements_left)?]);
+            shuffles.push(shuffle_of(&Sections::of(&shuffle)?, keys)?);
+        }
+        Ok(shuffles)
+    }
+
     fn outputs(&self, keys: &[TaskKey]) -> Result<Vec<BuiltOutput>> {
         let section = self.slice("outputs")?;
         let mut reader = Reader::new(&section);
@@ -261,6 +279,26 @@ impl<'d> Sections<'d> {
         }
         Ok(outputs)
     }
+}
+
+fn shuffle_of(sections: &Sections<'_>, keys: &[TaskKey]) -> Result<ShuffleSpec> {
+    let wrong = || BuildDocumentError::Wrong { field: "shuffles" };
+    let id = ShuffleId::new(sections.value("id")?.as_text().ok_or_else(wrong)?);
+    let pickle = sections.document.slice_ref(sections.binary("spec")?);
+    let numbers: Vec<i64> = sections.column("partitions")?.iter().map(|number| i64::from_le_bytes(*number)).collect();
+    let partitions: Vec<Partition> = match sections.value("axes")? {
+        Value::Nil => numbers.into_iter().map(Partition::Number).collect(),
+        axes => {
+            let axes = axes.as_integer().and_then(|axes| usize::try_from(axes).ok()).filter(|axes| *axes > 0);
+            numbers.chunks(axes.ok_or_else(wrong)?).map(|place| Partition::Chunk(place.to_vec())).collect()
+        }
+    };
+    let outputs = sections.numbers("outputs")?.zip(sections.numbers("places")?).map(|(key, place)| {
+        let key = keys.get(key as usize).filter(|_| (place as usize) < partitions.len());
+        key.map(|key| (key.clone(), place)).ok_or_else(wrong)
+    });
+    let outputs = outputs.collect::<Result<_>>()?;
+    Ok(ShuffleSpec { id, pickle, partitions, outputs })
 }
 
 fn key_at(token: Token<'_>, keys: &[TaskKey]) -> Option<TaskKey> {

@@ -63,6 +63,7 @@ impl Namespace {
                 self.clients.tell(client, &cancelled);
             }
             Instruction::TaskRetried { client, key } => self.clients.tell(client, &ToClient::TaskRetried { key }),
+            Instruction::ShuffleOver { barrier } => self.on_shuffle_over(&barrier),
             Instruction::CollectionChanged { collection } => self.on_collection_changed(collection),
             Instruction::CollectionReleased { collection } => self.on_collection_released(collection),
         }

@@ -274,6 +274,7 @@ impl Namespace {
                 };
                 let requirements = Requirements { fifo_timeout_ms, ..Requirements::default() };
                 let graph = document.graph;
+                self.shuffles.declare(document.shuffles);
                 self.stimulate(Stimulus::UpdateGraph { client, graph, wanted, requirements, submitting_task });
             }
         }

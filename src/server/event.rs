@@ -18,6 +18,7 @@ use crate::server::copies::{Copied, Errand};
 use crate::server::feed::{Counted, Watch};
 use crate::server::handle::Refusal;
 use crate::server::restart::Restart;
+use crate::server::shuffles::Flushed;
 use crate::wire::messages::rpc::RegisterWorker;
 use crate::wire::messages::{FromClient, FromWorker, Request};
 use crate::wire::value::Value;
@@ -107,6 +108,7 @@ pub(crate) enum Event {
         errand: Errand,
         copied: Copied,
     },
+    Flushed(Flushed),
 }
 
 /// A worker that was admitted.

@@ -35,6 +35,7 @@ mod replicate;
 mod requests;
 mod restart;
 mod retire;
+mod shuffles;
 mod stand_in;
 mod task_stream;
 mod topics;

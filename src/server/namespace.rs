@@ -26,6 +26,7 @@ use crate::server::restart::Restarts;
 use crate::server::task_stream::TaskStream;
 use crate::server::topics::Topics;
 use crate::server::workers::Workers;
+use crate::shuffle::Shuffles;
 use crate::wire::value::Value;
 
 /// Events taken in one turn, before anything is written.
@@ -40,6 +41,7 @@ pub(crate) struct Namespace {
     pub(crate) clients: Clients,
     pub(crate) datasets: Datasets,
     pub(crate) collections: Collections,
+    pub(crate) shuffles: Shuffles,
     pub(crate) topics: Topics,
     pub(crate) plugins: Plugins,
     pub(crate) task_stream: TaskStream,
@@ -100,6 +102,7 @@ impl Namespace {
             clients: Clients::default(),
             datasets: Datasets::default(),
             collections: Collections::default(),
+            shuffles: Shuffles::default(),
             topics: Topics::default(),
             plugins: Plugins::default(),
             task_stream: TaskStream::default(),
@@ -197,6 +200,7 @@ impl Namespace {
             }
             Event::Copied { errand, copied } => self.on_copied(errand, copied),
             Event::Killed { restart, alive } => self.on_killed(restart, &alive),
+            Event::Flushed(flushed) => self.on_flushed(flushed),
         }
     }
 
@@ -212,6 +216,7 @@ impl Namespace {
         self.drop_silent_workers();
         self.forget_refusal();
         self.end_restarts();
+        self.forget_shuffles();
         self.publish_reports();
     }
 

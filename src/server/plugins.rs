@@ -18,10 +18,17 @@ const PLUGINS_MAX: usize = 1000;
 const UPLOAD_FILE: (&str, &str) = ("distributed.diagnostics.plugin", "SchedulerUploadFile");
 
 /// By name, in the order of registration.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Plugins {
     workers: Vec<(String, Bytes)>,
     nannies: Vec<(String, Bytes)>,
+}
+
+impl Default for Plugins {
+    /// Workers shuffle by a plugin that a stock scheduler registers with them by itself.
+    fn default() -> Self {
+        Self { workers: vec![("shuffle".to_owned(), Object::shuffle_plugin().dumps())], nannies: Vec::new() }
+    }
 }
 
 /// Who runs a plugin.

@@ -112,6 +112,9 @@ impl Namespace {
                 self.update_data(&fields)?;
                 Value::Nil
             }
+            "shuffle_get" | "shuffle_get_or_create" | "shuffle_restrict_task" | "shuffle_barrier" => {
+                return self.on_shuffle_request(request, peer);
+            }
             "gather" => return self.gather(&fields),
             "scatter" => return self.scatter(&fields),
             "broadcast" => return self.broadcast(&fields),
@@ -146,7 +149,7 @@ impl Namespace {
     }
 
     /// The worker of an address, if the request comes from its host: nobody may speak for another.
-    fn worker_of(&self, peer: IpAddr, address: &WorkerAddress) -> Option<WorkerId> {
+    pub(crate) fn worker_of(&self, peer: IpAddr, address: &WorkerAddress) -> Option<WorkerId> {
         self.workers.by_address(address).filter(|id| self.workers.get(*id).is_some_and(|worker| worker.peer == peer))
     }
 

@@ -390,7 +390,8 @@ impl Namespace {
         self.pool.forget(&entry.address);
         let expected = entry.is_leaving || entry.facts.pod.as_deref().is_some_and(|pod| self.admission.is_ending(pod));
         info!(worker = %entry.name, address = %entry.address, expected, "a worker left");
-        self.stimulate(Stimulus::WorkerLeft { worker, expected });
+        let barriers = self.give_up_shuffles_of(&entry.address);
+        self.stimulate(Stimulus::WorkerLeft { worker, expected, barriers });
         // What waits to be built may wait for another reason now.
         self.start_builds();
     }

@@ -19,6 +19,7 @@ from dask.utils import apply
 from distributed import Client, Future, LocalCluster, futures_of
 from distributed.protocol import deserialize
 from distributed.protocol.pickle import loads
+from distributed.shuffle._core import P2PBarrierTask
 
 FOLDER = pathlib.Path(__file__).parents[2] / "src/server/builder"
 # Each after those that it imports, as in src/server/builder.rs.
@@ -91,6 +92,10 @@ class Builder:
         for key, task in zip(keys, document["tasks"]):
             graph[key] = loads(task[5])
             assert graph[key].dependencies == {keys[index] for index in task[0]}
+        for shuffle in document["shuffles"]:
+            # A stock scheduler wants to see the spec; from Mainstay workers get it.
+            barrier = f"shuffle-barrier-{shuffle['id']}"
+            graph[barrier] = P2PBarrierTask(barrier, graph[barrier].func, *graph[barrier].args, spec=loads(shuffle["spec"]))
         wanted = wanted or [keys[index] for output in document["outputs"] for index in output["keys"]]
         actors = tuple(key for key, task in zip(keys, document["tasks"]) if task[3])
         return dict(zip(wanted, self.client.get(graph, wanted, sync=False, actors=actors or None)))

@@ -155,7 +155,7 @@ FRAME["d"] = FRAME.c.astype("category")
         lambda frame: frame.c.value_counts(split_out=2),
     ],
 )
-def test_peer_to_peer_shuffles_run_as_tasks(builder, client, submitted, monkeypatch, operation):
+def test_peer_to_peer_shuffles_are_taken_out(builder, client, submitted, monkeypatch, operation):
     with dask.config.set({"dataframe.shuffle.method": "tasks", "scheduler": "sync"}):
         expected = operation(dd.from_pandas(FRAME, npartitions=4)).compute()
     with dask.config.set({"dataframe.shuffle.method": "p2p", "scheduler": "sync"}):
@@ -166,7 +166,25 @@ def test_peer_to_peer_shuffles_run_as_tasks(builder, client, submitted, monkeypa
     assert found.dtypes.equals(expected.dtypes) if found.ndim == 2 else found.dtype == expected.dtype
     pd.testing.assert_frame_equal(tidy(found), tidy(expected), check_dtype=False)
     assert all(task[4] is not None for task in document["tasks"])
+    check_shuffles(document)
     del future
+
+
+def check_shuffles(document):
+    """Each shuffle comes with what it makes, and with the tasks that take that."""
+    barriers = {key for key in document["keys"] if str(key).startswith("shuffle-barrier-")}
+    assert barriers == {f"shuffle-barrier-{shuffle['id']}" for shuffle in document["shuffles"]}
+    for shuffle in document["shuffles"]:
+        spec = pickle.loads(shuffle["spec"])
+        numbers = np.frombuffer(shuffle["partitions"], dtype="i8").tolist()
+        if shuffle["axes"]:
+            numbers = list(zip(*[iter(numbers)] * shuffle["axes"]))
+        assert (shuffle["id"], numbers) == (spec.id, list(spec.output_partitions))
+        outputs = np.frombuffer(shuffle["outputs"], dtype="u4").tolist()
+        places = np.frombuffer(shuffle["places"], dtype="u4").tolist()
+        barrier = document["keys"].index(f"shuffle-barrier-{spec.id}")
+        assert sorted(outputs) == [place for place, task in enumerate(document["tasks"]) if barrier in task[0]]
+        assert len(outputs) == len(places) and set(places) <= set(range(len(numbers)))
 
 
 def tidy(frame):
@@ -176,10 +194,11 @@ def tidy(frame):
 
 
 @pytest.mark.parametrize("optimize", [True, False])
-def test_peer_to_peer_rechunks_run_as_tasks(builder, client, submitted, monkeypatch, optimize):
+def test_peer_to_peer_rechunks_are_taken_out(builder, client, submitted, monkeypatch, optimize):
     numbers = np.arange(400).reshape(20, 20)
     array = (da.from_array(numbers, chunks=(20, 3)) + 1).rechunk((4, 7), method="p2p") * 2
     future = client.compute(array, optimize_graph=optimize)
     document, results = lower_and_run(builder, submitted.request(), monkeypatch)
     np.testing.assert_array_equal(list(results.values())[0], (numbers + 1) * 2)
+    check_shuffles(document)
     del future

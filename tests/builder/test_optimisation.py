@@ -34,10 +34,9 @@ def submitted(names, optimize):
     namespace = {}
     exec(SOURCE, namespace)
     parts = [part for name in names for part in unpack_collections(namespace[name])[0]]
-    with dask.config.set({"dataframe.shuffle.method": "tasks"}):
-        expression = collections_to_expr(parts, optimize).optimize()
-        wanted = list(flatten(expression.__dask_keys__()))
-        nodes = convert_legacy_graph(expression.__dask_graph__())
+    expression = collections_to_expr(parts, optimize).optimize()
+    wanted = list(flatten(expression.__dask_keys__()))
+    nodes = convert_legacy_graph(expression.__dask_graph__())
     found, needed = set(), list(wanted)
     while needed:
         key = needed.pop()
@@ -94,9 +93,8 @@ def test_dataframes_that_are_not_fused(builder, names, optimize):
 def test_dataframes_are_fused_as_their_own_persist_does(builder, name):
     namespace = {}
     exec(SOURCE, namespace)
-    with dask.config.set({"dataframe.shuffle.method": "tasks"}):
-        optimized = namespace[name].optimize(fuse=True)
-        tasks, keys = len(optimized.__dask_graph__()), len(optimized.__dask_keys__())
+    optimized = namespace[name].optimize(fuse=True)
+    tasks, keys = len(optimized.__dask_graph__()), len(optimized.__dask_keys__())
     document = builder.python(SOURCE, name)
     assert (len(document["tasks"]), len(outputs(document)[name]["keys"])) == (tasks, keys)
 

@@ -79,7 +79,7 @@ def test_dataframes_with_the_default_configuration(client, frame):
 
 @pytest.mark.parametrize("settings", [{}, SHUFFLE_BY_TASKS], ids=["default", "tasks"])
 def test_shuffles(client, frame, settings):
-    """By default a Client asks for a peer-to-peer shuffle, which a scheduler without Python runs as tasks."""
+    """By default a Client asks for a peer-to-peer shuffle."""
     lazy = dd.from_pandas(frame, npartitions=6)
     with dask.config.set(settings):
         equal(lazy.shuffle("key").compute(), frame)

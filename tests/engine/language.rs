@@ -151,6 +151,7 @@ impl Play {
                 }]
             }
             "apply" | "build" | "require" | "override" | "remove" => vec![self.of_collection(word, rest)],
+            "placed" | "shuffle-restarted" => vec![self.of_shuffle(word, rest)],
             "timeout" => vec![Stimulus::Timeout],
             _ => vec![self.of_client(word, rest)],
         }
@@ -188,7 +189,11 @@ impl Play {
         let worker = self.names.id_of_worker(name);
         match word {
             "status" => Stimulus::WorkerStatusChanged { worker, status: status(rest) },
-            "left" => Stimulus::WorkerLeft { worker, expected: rest == "expected" },
+            "left" => {
+                let (expected, barriers): (Vec<&str>, Vec<&str>) = rest.split_whitespace().partition(|word| *word == "expected");
+                let barriers = barriers.into_iter().map(key).collect();
+                Stimulus::WorkerLeft { worker, expected: !expected.is_empty(), barriers }
+            }
             "heartbeat" => {
                 let (bandwidth, executing): (Options<'_>, Options<'_>) =
                     options(rest).into_iter().partition(|(name, _)| *name == "bandwidth");
@@ -279,6 +284,16 @@ impl Play {
                 Stimulus::CollectionChanged { collection, requirements: requirements.clone() }
             }
             _ => Stimulus::CollectionRemoved { collection },
+        }
+    }
+
+    fn of_shuffle(&mut self, word: &str, rest: &str) -> Stimulus {
+        match word {
+            "placed" => {
+                let outputs = options(rest).into_iter().map(|(output, worker)| (key(output), self.names.id_of_worker(worker)));
+                Stimulus::ShufflePlaced { outputs: outputs.collect() }
+            }
+            _ => Stimulus::ShuffleRestarted { barrier: key(rest) },
         }
     }
 

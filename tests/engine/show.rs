@@ -53,6 +53,7 @@ pub(crate) fn show_instruction(engine: &Engine, names: &Names, instruction: &Ins
         Instruction::LostData { client, key } => format!("tell k{} {key} is lost", client.0),
         Instruction::CancelledKeys { client, keys, reason } => format!("tell k{} {} cancelled: {reason}", client.0, join(keys)),
         Instruction::TaskRetried { client, key } => format!("tell k{} {key} is retried", client.0),
+        Instruction::ShuffleOver { barrier } => format!("shuffle of {barrier} is over"),
         Instruction::CollectionChanged { collection } => format!("changed c{}", collection.0),
         Instruction::CollectionReleased { collection } => format!("released c{}", collection.0),
     }

@@ -146,7 +146,7 @@ impl World {
                     self.wants.remove(&(*client, key.clone()));
                 }
             }
-            Instruction::CollectionChanged { .. } => {}
+            Instruction::CollectionChanged { .. } | Instruction::ShuffleOver { .. } => {}
             Instruction::CollectionReleased { collection } => assert_eq!(self.engine.summary(*collection), None),
         }
         None
@@ -160,10 +160,10 @@ impl World {
         let mut draw = Draw::new(number);
         self.now.0 += u64::from(draw.below(300));
         // What else somebody does comes after what was heard, as in a server.
-        if !matches!(kind % 32, 0..=20 | 24) {
+        if !matches!(kind % 33, 0..=20 | 24) {
             self.act();
         }
-        match kind % 32 {
+        match kind % 33 {
             0..=6 => self.deliver_to_worker(&mut draw),
             7..=13 => self.deliver_to_engine(&mut draw),
             14..=18 => self.end_a_run(&mut draw),
@@ -178,6 +178,7 @@ impl World {
             28 => self.change_wishes(&mut draw),
             29 => self.lie(&mut draw),
             30 => self.scatter(&mut draw),
+            31 => self.shuffle(&mut draw),
             _ => self.handle(Stimulus::Timeout),
         }
     }
@@ -259,7 +260,8 @@ impl World {
     fn leave(&mut self, draw: &mut Draw) {
         if let Some(id) = self.any_worker(draw, |_| true) {
             self.workers.remove(&id);
-            self.handle(Stimulus::WorkerLeft { worker: id, expected: draw.one_in(3) });
+            let barriers = (0..draw.below(3)).map(|_| key(draw.below(KEYS))).collect();
+            self.handle(Stimulus::WorkerLeft { worker: id, expected: draw.one_in(3), barriers });
         }
     }
 
@@ -329,6 +331,20 @@ impl World {
         }
     }
 
+    /// Any task may be a barrier here.
+    fn shuffle(&mut self, draw: &mut Draw) {
+        let barrier = key(draw.below(KEYS));
+        match draw.below(3) {
+            0 => self.handle(Stimulus::ShuffleRestarted { barrier }),
+            _ => {
+                let Some(worker) = self.any_worker(draw, |_| true) else { return };
+                let outputs = (0..KEYS).map(key).filter(|output| self.engine.needs(output, &barrier));
+                let outputs = outputs.map(|output| (output, worker)).collect();
+                self.handle(Stimulus::ShufflePlaced { outputs });
+            }
+        }
+    }
+
     fn scatter(&mut self, draw: &mut Draw) {
         let (client, key) = (ClientId(draw.below(CLIENTS)), TaskKey::from_text(&format!("data-{}", draw.below(3))));
         let Some(id) = self.any_worker(draw, |_| true) else { return };
@@ -362,6 +378,10 @@ impl World {
         self.join(&mut draw, true);
         for worker in self.workers.values_mut() {
             worker.become_status(WorkerStatus::Running);
+        }
+        // A shuffle that has lost a worker begins anew, so no task waits for that worker.
+        for barrier in (0..KEYS).map(key) {
+            self.handle(Stimulus::ShuffleRestarted { barrier });
         }
         for round in 0..ROUNDS_TO_SETTLE {
             self.now.0 += 100;

@@ -18,6 +18,10 @@ def sums(array, bag, nested):
     return [int(array.sum()), len(bag), int(nested["array"].sum()) + sum(nested["all"])]
 
 
+def spread(part):
+    return part.value.max() - part.value.min()
+
+
 def total(numbers):
     return sum(numbers)
 
@@ -52,6 +56,12 @@ def hold(started, gate, value=None):
     note(started, value)
     while not pathlib.Path(gate).exists():
         time.sleep(0.01)
+    return value
+
+
+def pass_on(value, started, gate):
+    """The value itself, once the gate is there."""
+    hold(started, gate)
     return value
 
 

@@ -11,11 +11,12 @@ import dask
 from dask._task_spec import DataNode, GraphNode, convert_legacy_graph
 from dask.core import istask
 from distributed.protocol import serialize
+from distributed.protocol.pickle import dumps
 
 from .annotations import AnnotationTable
 from .errors import Refused, describe_error
 from .run_specs import RunSpecs, text_of_imports
-from .shuffles import TaskShuffles
+from .shuffles import take_shuffles
 
 # Of each task, with the size of the numbers.
 COLUMNS = {
@@ -38,10 +39,7 @@ def document(graph, clock, limits):
     limit_tasks, limit_bytes = limits.get("tasks", float("inf")), limits.get("bytes", float("inf"))
     if len(nodes) > limit_tasks:
         raise Refused("TooLarge", f"the graph has {len(nodes)} tasks, more than {limit_tasks}: use larger partitions")
-    barriers = [node for node in nodes.values() if type(node).__name__ == "P2PBarrierTask"]
-    if barriers:
-        nodes = cull(TaskShuffles(nodes, barriers, graph.annotations).nodes, wanted)
-        graph.order = None
+    shuffles = take_shuffles(nodes)
     clock.phase("cull")
     order = graph.order or order_of(nodes)
     keys = sorted(nodes, key=lambda key: order.get(key, 0))
@@ -76,6 +74,7 @@ def document(graph, clock, limits):
         "run_coroutine": run_specs.run_coroutine(),
         "annotation_table": annotations.values,
         "outputs": outputs,
+        "shuffles": [shuffle_of(shuffle, index) for shuffle in shuffles],
         "statistics": clock.phases,
     }
 
@@ -93,6 +92,20 @@ def output_of(name, type_name, rebuilt, keys, index, structures):
         "frames": list(map(bytes, frames)),
         "structure": structures.get(name),
         "npartitions": npartitions if isinstance(npartitions, int) else None,
+    }
+
+
+def shuffle_of(shuffle, index):
+    """What workers have to be told of a shuffle, what it makes, and which tasks take that."""
+    flat = [partition if isinstance(partition, tuple) else (partition,) for partition in shuffle.partitions]
+    is_chunk = all(part is partition for part, partition in zip(flat, shuffle.partitions))
+    return {
+        "id": shuffle.spec.id,
+        "spec": dumps(shuffle.spec),
+        "axes": len(flat[0]) if flat and is_chunk else None,
+        "partitions": packed("q", [int(number) for partition in flat for number in partition]),
+        "outputs": packed("I", [index[key] for key in shuffle.outputs]),
+        "places": packed("I", shuffle.outputs.values()),
     }
 
 

@@ -48,17 +48,21 @@ The document: version, then either `error` {kind, message, traceback, line, exce
     annotation_table    [{retries, priority, workers, allow_other_workers, resources, executor}]
     outputs             [{name, type, keys (indices), header, frames, npartitions, structure}], empty for `lower`;
                         structure is nil, or for a container of collections a text that is equal for equal ones
+    shuffles            [{id, spec, axes, partitions, outputs, places}], the peer-to-peer shuffles: the pickle of the spec;
+                        all output partitions, 64 bits each, or for each of `axes` unless that is nil; places in `keys` of
+                        tasks that take one, and the place of what they take, 32 bits each
     statistics          {phase: seconds}
 """
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import pickle
 import sys
 import threading
 
-import dask
+import distributed
 import msgpack
 from dask.utils import key_split
 from distributed import Client, Future, wait
@@ -82,9 +86,21 @@ VERSION = 2
 # How long futures that a source made are kept for the graph that needs them.
 HOLD_SECONDS = 60
 
-# Peer-to-peer shuffles need a plugin in the scheduler, and a process without a Client would fall back to shuffling
-# through its own disk.
-dask.config.set({"dataframe.shuffle.method": "tasks", "array.rechunk.method": "tasks"})
+# Whether this thread evaluates a source.
+in_source = contextvars.ContextVar("in_source", default=False)
+default_client_elsewhere = distributed.default_client
+
+
+def default_client(given=None):
+    """In a source, the worker's own Client, as `get_client()` gives it.
+
+    Dask looks for a default Client to decide how to shuffle and what to lock with; without one it would take this process
+    for the only one, and shuffle through its disk.
+    """
+    return distributed.get_client() if in_source.get() and not given else default_client_elsewhere(given)
+
+
+distributed.default_client = default_client
 
 
 async def serve(operation, request, dask_worker=None):
@@ -99,6 +115,7 @@ async def serve(operation, request, dask_worker=None):
     def work():
         # As in a task: `get_client()`, and so `.compute()`, in a source mean the worker's own Client.
         _worker_cvar.set(dask_worker)
+        in_source.set(operation == "build")
         document = respond(operation, request)
         loop.call_soon_threadsafe(settle, document)
 
