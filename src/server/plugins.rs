@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_plugin_of_the_same_name_gives_way_in_its_place() {
-        let mut plugins = Plugins::default();
+        let mut plugins = Plugins { workers: Vec::new(), nannies: Vec::new() };
         for (name, pickle) in [("a", "1"), ("b", "2"), ("a", "3")] {
             assert!(plugins.keep(Host::Worker, name, Bytes::from_static(pickle.as_bytes())));
         }
