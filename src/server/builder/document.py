@@ -40,6 +40,8 @@ def document(graph, clock, limits):
     if len(nodes) > limit_tasks:
         raise Refused("TooLarge", f"the graph has {len(nodes)} tasks, more than {limit_tasks}: use larger partitions")
     shuffles = take_shuffles(nodes)
+    if shuffles:
+        nodes = cull(nodes, wanted)
     clock.phase("cull")
     order = graph.order or order_of(nodes)
     keys = sorted(nodes, key=lambda key: order.get(key, 0))

@@ -1,6 +1,6 @@
 """Finds the peer-to-peer shuffles of a graph: the scheduler's part of them needs what only Python can read."""
 
-from dask._task_spec import GraphNode, Task
+from dask._task_spec import Alias, GraphNode, Task
 
 # The functions that take an output partition; for each shuffle that they take it from, which arguments have its id and
 # the partition. Source: distributed 2026.8.0, shuffle/_shuffle.py, _merge.py, _rechunk.py.
@@ -30,8 +30,21 @@ def take_shuffles(nodes):
                 shuffle = shuffles.get(identity)
                 if shuffle and partition in shuffle.places:
                     shuffle.outputs.setdefault(key, shuffle.places[partition])
-    nodes.update({key: Task(key, node.func, *node.args, **node.kwargs) for key, node in barriers.items()})
+    for key, node in barriers.items():
+        nodes[key] = Task(key, node.func, *node.args, **node.kwargs).substitute(targets(nodes, node.dependencies))
     return list(shuffles.values())
+
+
+def targets(nodes, keys):
+    """What aliases among the keys stand for: a barrier has to need the transfers themselves, which begin anew with it."""
+    found = {}
+    for key in keys:
+        target = key
+        while isinstance(nodes.get(target), Alias):
+            target = nodes[target].target
+        if target != key:
+            found[key] = target
+    return found
 
 
 def partitions_taken(part):
