@@ -26,6 +26,13 @@ use crate::wire::value::Value;
 /// A registered worker that sends no heartbeat for this long is given up, as in Dask (`distributed.scheduler.worker-ttl`).
 const WORKER_TTL: Duration = Duration::from_secs(300);
 
+/// Of all workers together. Each takes some 0.1 ms.
+const HEARTBEATS_A_SECOND: f64 = 40.0;
+/// As in Dask, of few workers.
+const HEARTBEAT_SECONDS_MIN: f64 = 0.5;
+/// Far below the time after which a worker is given up.
+const HEARTBEAT_SECONDS_MAX: f64 = 15.0;
+
 /// A refused worker is told of for this long: one that keeps coming is refused again within this time.
 const REFUSAL_TTL: Duration = Duration::from_secs(600);
 
@@ -174,16 +181,11 @@ impl Workers {
     }
 }
 
-/// Seconds between the heartbeats of so many peers, so that their number stays bearable.
-///
-/// Source: distributed 2026.8.0, scheduler.py: `heartbeat_interval`.
+/// Seconds between the heartbeats of each of so many peers: so that there are about as many a second however many peers
+/// there are. They tell how much memory is used and what runs, and nothing waits for that; that one is gone is told by its
+/// connection.
 pub(crate) fn heartbeat_interval(peers: usize) -> f64 {
-    match peers {
-        0..=10 => 0.5,
-        11..50 => 1.0,
-        50..200 => 2.0,
-        count => count as f64 / 200.0 + 1.0,
-    }
+    (peers as f64 / HEARTBEATS_A_SECOND).clamp(HEARTBEAT_SECONDS_MIN, HEARTBEAT_SECONDS_MAX)
 }
 
 impl Worker {
