@@ -60,7 +60,7 @@ impl Engine {
             }
         }
         if !unknown.is_empty() {
-            let reason = "the scheduler does not know these keys".to_owned();
+            let reason = "lost dependencies: the scheduler does not know these keys".to_owned();
             self.out.push(Instruction::CancelledKeys { client, keys: unknown, reason });
         }
     }

@@ -123,7 +123,10 @@ impl Namespace {
 
     /// `publish_list`: every name there is.
     pub(crate) fn dataset_names(&self) -> Value {
-        let published = self.datasets.published.keys().map(Value::from);
+        // As Python would sort their texts.
+        let mut published: Vec<&TaskKey> = self.datasets.published.keys().collect();
+        published.sort_by_cached_key(ToString::to_string);
+        let published = published.into_iter().map(Value::from);
         Value::Array(self.collections.dataset_names().into_iter().map(Value::Text).chain(published).collect())
     }
 

@@ -65,19 +65,14 @@ impl Namespace {
             HeartbeatWorker::OP => self.on_heartbeat(HeartbeatWorker::read(request)?),
             "identity" => self.identify(fields.optional_value("n_workers")?.as_integer().unwrap_or(IDENTITY_WORKERS)),
             "who_has" => self.who_has(fields.optional_keys("keys")?),
-            "has_what" => self.by_worker(&fields, |namespace, id, _| keys_value(&namespace.engine.has_what(id)))?,
+            "has_what" => self.has_what(&fields)?,
             "processing" => self.by_worker(&fields, |namespace, id, _| keys_value(&namespace.engine.processing(id)))?,
             "ncores" => self.by_worker(&fields, |_, _, worker| u64::from(worker.nthreads).into())?,
-            "ncores_running" => self.ncores_running(),
+            "ncores_running" => self.ncores_running(&fields)?,
             "nbytes" => self.nbytes(fields.optional_keys("keys")?, fields.optional_boolean("summary")?.unwrap_or(true)),
             "get_task_status" => self.task_status(&fields.keys("keys")?),
             "versions" => self.versions(),
-            "retry" => {
-                let keys = fields.keys("keys")?;
-                let value = keys_value(&keys);
-                self.stimulate(Stimulus::RetryKeys { keys });
-                value
-            }
+            "retry" => self.retry(fields.keys("keys")?),
             "publish_list" => self.dataset_names(),
             "publish_get" => self.publish_get(&fields)?,
             "publish_delete" => {
@@ -264,9 +259,26 @@ impl Namespace {
         ))
     }
 
-    fn ncores_running(&self) -> Value {
-        let running = self.workers.iter().filter(|(_, worker)| worker.status == "running");
-        Value::Map(running.map(|(_, worker)| (worker.address.as_str().into(), u64::from(worker.nthreads).into())).collect())
+    /// Of each worker, also of those that are named and not there.
+    fn has_what(&self, fields: &Fields<'_>) -> Result<Value, DocumentError> {
+        let held = |(address, _): Target| {
+            let held = self.workers.by_address(&address).map_or_else(Vec::new, |id| self.engine.has_what(id));
+            (address.as_str().into(), keys_value(&held))
+        };
+        Ok(Value::Map(self.targets(fields, false)?.into_iter().map(held).collect()))
+    }
+
+    fn ncores_running(&self, fields: &Fields<'_>) -> Result<Value, DocumentError> {
+        let running = self.selected(fields)?.into_iter().filter(|(_, worker)| worker.status == "running");
+        Ok(Value::Map(running.map(|(_, worker)| (worker.address.as_str().into(), u64::from(worker.nthreads).into())).collect()))
+    }
+
+    /// Another try for what failed. The Client takes the keys of the answer for under way.
+    fn retry(&mut self, keys: Vec<TaskKey>) -> Value {
+        let failed: Vec<TaskKey> = keys.into_iter().filter(|key| self.engine.failure(key).is_some()).collect();
+        let value = keys_value(&failed);
+        self.stimulate(Stimulus::RetryKeys { keys: failed });
+        value
     }
 
     fn identify(&self, workers_max: i64) -> Value {
@@ -288,7 +300,7 @@ impl Namespace {
     }
 
     fn who_has(&self, keys: Option<Vec<TaskKey>>) -> Value {
-        let keys = keys.unwrap_or_else(|| self.keys_in_memory());
+        let keys = keys.unwrap_or_else(|| self.engine.keys().cloned().collect());
         let holders =
             |key: &TaskKey| Value::Array(self.engine.who_has(key).iter().map(|address| address.as_str().into()).collect());
         Value::Map(keys.iter().map(|key| (key.into(), holders(key))).collect())
@@ -351,6 +363,10 @@ impl Namespace {
         let path = path(fields)?;
         let mut place = Some(&self.metadata);
         for step in &path {
+            if let Some(value) = place.filter(|value| value.as_map().is_none()) {
+                let text = format!("there is nothing under {path:?}: what is above is no dict but {}", value.kind());
+                return Ok(rpc::failed(&Object::type_error(&text), &text));
+            }
             place = place.and_then(|place| lookup(place, step));
         }
         if let Some(value) = place {

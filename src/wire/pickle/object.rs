@@ -62,6 +62,10 @@ impl Object {
         Self::call("builtins", "OSError", vec![Self::text(text)])
     }
 
+    pub fn type_error(text: &str) -> Self {
+        Self::call("builtins", "TypeError", vec![Self::text(text)])
+    }
+
     pub fn key_error(text: &str) -> Self {
         Self::call("builtins", "KeyError", vec![Self::text(text)])
     }
