@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::engine::task::Task;
 use crate::engine::task_table::TaskId;
 use crate::engine::{Engine, Instruction, WorkerId, WorkerStatus};
 
@@ -27,7 +28,11 @@ impl Engine {
         let others = self.workers.iter().filter(|(other, worker)| **other != id && worker.takes_tasks());
         let mut nbytes: BTreeMap<WorkerId, u64> = others.map(|(other, worker)| (*other, worker.nbytes)).collect();
         let mut replicas: BTreeMap<WorkerId, Vec<_>> = BTreeMap::new();
-        for task in tasks.iter().map(|task| &self.tasks[*task]).filter(|task| task.holders() == [id] && !task.actor) {
+        // Two workers that close may hold the same: then it goes to neither.
+        let stays =
+            |holder: &WorkerId| self.workers.get(holder).is_some_and(|worker| worker.status != WorkerStatus::ClosingGracefully);
+        let is_leaving = |task: &&Task| task.holders().contains(&id) && !task.holders().iter().any(stays) && !task.actor;
+        for task in tasks.iter().map(|task| &self.tasks[*task]).filter(is_leaving) {
             let Some((target, planned)) = nbytes.iter_mut().min_by_key(|(other, planned)| (**planned, **other)) else { return };
             *planned += task.nbytes();
             let replica = (task.key.clone(), task.nbytes(), self.addresses(task.holders()));

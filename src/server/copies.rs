@@ -1,4 +1,4 @@
-//! Copies results between workers for whoever wants them elsewhere: to retire workers, to replicate, to rebalance.
+//! Copies results between workers for whoever wants them elsewhere: to replicate, to rebalance.
 //!
 //! The copying is done outside the loop; then the errand goes on, maybe with another round.
 
@@ -14,7 +14,6 @@ use crate::server::event::Event;
 use crate::server::namespace::Namespace;
 use crate::server::rebalance::Rebalancing;
 use crate::server::replicate::Replication;
-use crate::server::retire::Retirement;
 use crate::wire::encode::encode_message;
 use crate::wire::messages::Ask;
 use crate::wire::value::Value;
@@ -39,7 +38,6 @@ pub(crate) type Copied = Vec<(WorkerId, Vec<TaskKey>)>;
 /// What the copies are for.
 #[derive(Debug)]
 pub(crate) enum Errand {
-    Retire(Retirement),
     Replicate(Replication),
     Rebalance(Rebalancing),
 }
@@ -77,7 +75,6 @@ impl Namespace {
             self.stimulate(Stimulus::AddKeys { worker: *worker, keys: keys.clone() });
         }
         match errand {
-            Errand::Retire(retirement) => self.go_on_retiring(retirement),
             Errand::Replicate(replication) => self.go_on_replicating(replication, &copied),
             Errand::Rebalance(rebalancing) => self.end_rebalancing(rebalancing, &copied),
         }

@@ -23,6 +23,7 @@ use crate::server::event::Event;
 use crate::server::handle::{Command, Reports};
 use crate::server::plugins::Plugins;
 use crate::server::restart::Restarts;
+use crate::server::retire::Retirements;
 use crate::server::task_stream::TaskStream;
 use crate::server::topics::Topics;
 use crate::server::workers::Workers;
@@ -46,6 +47,7 @@ pub(crate) struct Namespace {
     pub(crate) plugins: Plugins,
     pub(crate) task_stream: TaskStream,
     pub(crate) restarts: Restarts,
+    pub(crate) retirements: Retirements,
     pub(crate) coordination: Coordination,
     /// Where the answers go that `coordination` owes.
     pub(crate) waiting_calls: WaitingCalls,
@@ -107,6 +109,7 @@ impl Namespace {
             plugins: Plugins::default(),
             task_stream: TaskStream::default(),
             restarts: Restarts::default(),
+            retirements: Retirements::default(),
             coordination: Coordination::default(),
             waiting_calls: WaitingCalls::default(),
             metadata: Value::Map(Vec::new()),
@@ -216,6 +219,7 @@ impl Namespace {
         self.drop_silent_workers();
         self.forget_refusal();
         self.end_restarts();
+        self.go_on_retiring();
         self.forget_shuffles();
         self.publish_reports();
     }

@@ -1,18 +1,21 @@
 //! Lets workers go without losing what only they hold.
 //!
 //! ```text
-//! retire_workers ─► closing_gracefully ─► copy sole replicas ─┬► close, answer
-//!                          ▲                    │             └► as before (nobody takes them, or an actor lives there)
-//!                          └────── more came ───┘
+//! retire_workers ─► closing_gracefully ─► the engine has others fetch ─┬► nothing is only there: close, answer
+//!                          ▲                              │            └► as before (nobody takes it, or it goes on no further)
+//!                          └─ it goes on no further yet ──┘
 //! ```
+//!
+//! The engine's orders are the only ones: a stock worker that fetches a key twice at a time drops it when the second
+//! fetch fails.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use tracing::info;
 
 use crate::dask::{TaskKey, WorkerAddress};
 use crate::engine::{Stimulus, WorkerId, WorkerStatus};
-use crate::server::copies::{Errand, Order, Source};
 use crate::server::event::Answer;
 use crate::server::namespace::Namespace;
 use crate::server::requests::{Reply, shown};
@@ -20,15 +23,24 @@ use crate::wire::document::{DocumentError, Fields};
 use crate::wire::messages::ToWorker;
 use crate::wire::value::Value;
 
-/// Tasks that were running may leave more results behind; these are copied as well, in so many rounds.
-const ROUNDS_MAX: u32 = 5;
+/// Others are told again to fetch what has not come in this time,
+const NUDGE_AFTER: Duration = Duration::from_secs(3);
+/// and workers stay when nothing at all comes in this time.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+
+/// Those who wait until nothing is only on the workers that they want gone.
+#[derive(Debug, Default)]
+pub(crate) struct Retirements(Vec<Retirement>);
 
 /// Workers on their way out, and the call that wants them gone.
 #[derive(Debug)]
-pub(crate) struct Retirement {
+struct Retirement {
     leaving: Vec<WorkerId>,
     closes: bool,
-    rounds: u32,
+    /// How many keys were only there when that last changed.
+    sole: usize,
+    changed: Instant,
+    nudged: Instant,
     answer: Answer,
 }
 
@@ -48,7 +60,10 @@ impl Namespace {
             self.set_status(*worker, WorkerStatus::ClosingGracefully, "closing_gracefully");
         }
         Ok(Reply::later(move |namespace, answer| {
-            namespace.copy_sole_replicas(Retirement { leaving: chosen, closes, rounds: 0, answer });
+            let now = Instant::now();
+            let retirement = Retirement { leaving: chosen, closes, sole: 0, changed: now, nudged: now, answer };
+            namespace.retirements.0.push(retirement);
+            namespace.go_on_retiring();
         }))
     }
 
@@ -58,35 +73,36 @@ impl Namespace {
         self.workers.tell(worker, &ToWorker::WorkerStatusChange { status: name.to_owned(), stimulus_id });
     }
 
-    fn copy_sole_replicas(&mut self, retirement: Retirement) {
-        let sole = self.sole_replicas(&retirement.leaving);
-        let targets = self.takers();
-        if sole.is_empty() {
-            return self.close_retired(retirement);
+    /// Looks how far those on their way out have come.
+    pub(crate) fn go_on_retiring(&mut self) {
+        for mut retirement in std::mem::take(&mut self.retirements.0) {
+            let sole = self.sole_replicas(&retirement.leaving);
+            let now = Instant::now();
+            if sole != retirement.sole {
+                (retirement.sole, retirement.changed) = (sole, now);
+            }
+            if sole == 0 {
+                self.close_retired(retirement);
+            } else if self.takers().is_empty() || now - retirement.changed > STUCK_AFTER {
+                self.keep_after_all(retirement);
+            } else {
+                // Who was to fetch it may be gone.
+                if now - retirement.nudged.max(retirement.changed) > NUDGE_AFTER {
+                    retirement.nudged = now;
+                    for worker in retirement.leaving.clone() {
+                        self.stimulate(Stimulus::WorkerStatusChanged { worker, status: WorkerStatus::ClosingGracefully });
+                    }
+                }
+                self.retirements.0.push(retirement);
+            }
         }
-        if targets.is_empty() || retirement.rounds == ROUNDS_MAX {
-            return self.keep_after_all(retirement);
-        }
-        let mut orders: Vec<Order> = targets.into_iter().map(|worker| Order { worker, sources: Vec::new() }).collect();
-        let count = orders.len();
-        for (index, source) in sole.into_iter().enumerate() {
-            orders[index % count].sources.push(source);
-        }
-        orders.retain(|order| !order.sources.is_empty());
-        self.copy(orders, Errand::Retire(retirement));
     }
 
-    /// What is nowhere else.
-    fn sole_replicas(&self, leaving: &[WorkerId]) -> Vec<Source> {
+    /// How many keys are nowhere else.
+    fn sole_replicas(&self, leaving: &[WorkerId]) -> usize {
         let addresses: BTreeSet<&WorkerAddress> = leaving.iter().filter_map(|id| Some(&self.workers.get(*id)?.address)).collect();
         let keys: BTreeSet<TaskKey> = leaving.iter().flat_map(|id| self.engine.has_what(*id)).collect();
-        let sources = keys.into_iter().map(|key| self.source(key));
-        sources.filter(|source| source.holders.iter().all(|holder| addresses.contains(holder))).collect()
-    }
-
-    pub(crate) fn go_on_retiring(&mut self, mut retirement: Retirement) {
-        retirement.rounds += 1;
-        self.copy_sole_replicas(retirement);
+        keys.iter().filter(|key| self.engine.who_has(key).iter().all(|holder| addresses.contains(holder))).count()
     }
 
     fn close_retired(&mut self, retirement: Retirement) {
