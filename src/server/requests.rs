@@ -401,6 +401,10 @@ impl Namespace {
             "register_scheduler_plugin" => {
                 "Mainstay's scheduler runs no Python, so it takes no scheduler plugins: use a worker plugin".to_owned()
             }
+            "dump_cluster_state_to_url" => {
+                "Mainstay's scheduler writes to no URL: dump the cluster's state to a file instead, which the Client writes"
+                    .to_owned()
+            }
             "terminate" => "this scheduler is run by Mainstay and serves others too: close your Client instead".to_owned(),
             op => format!("Mainstay does not support the scheduler operation `{op}` (yet)"),
         };

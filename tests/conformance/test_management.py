@@ -7,7 +7,6 @@ from conformance_plugins import Environment, Mark
 from conformance_tasks import fail, hold, inc
 from distributed import Client, get_task_metadata, get_task_stream, get_worker, wait
 from distributed.cluster_dump import DumpArtefact
-from distributed.diagnostics.plugin import SchedulerPlugin
 from harness import await_condition, served, workers_of
 
 
@@ -50,14 +49,6 @@ def test_a_nanny_plugin_changes_what_workers_start_with(own):
     client.register_plugin(Environment())
     client.restart()
     assert set(client.run(os.getenv, "MAINSTAY_MARK").values()) == {"of the nanny"}
-
-
-def test_a_scheduler_plugin_is_refused_in_a_sentence(own):
-    class Plugin(SchedulerPlugin):
-        name = "own"
-
-    with pytest.raises(NotImplementedError, match="runs no Python, so it takes no scheduler plugins"):
-        own[1].register_plugin(Plugin())
 
 
 def test_an_uploaded_file_is_a_module_for_tasks(own, tmp_path, monkeypatch):
