@@ -7,7 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from dask.delayed import delayed
-from differential_tasks import FOLDER, hold, notes
+from differential_tasks import FOLDER, WAITED_FOR, hold, notes
 from distributed import Client, futures_of, wait
 from harness import DEADLINE_SECONDS, Mainstay, StockScheduler, await_condition, workers_of
 
@@ -79,6 +79,11 @@ class Side:
 
     def open(self, gate):
         (self.notes_folder / gate).touch()
+
+    def open_all(self):
+        """Lets go of tasks that a test that failed has left behind; they would hold up those that come after it."""
+        for path in self.notes_folder.glob(f"*{WAITED_FOR}"):
+            self.open(path.name.removesuffix(WAITED_FOR))
 
     def most_together(self, label):
         return max(int(path.name) for path in (self.notes_folder / f"{label}-most").iterdir())
@@ -210,6 +215,7 @@ def clients(sides):
         yield
     for side in sides:
         side.client = side.observer
+        side.open_all()
 
         def left():
             return {worker: keys for worker, keys in side.observer.has_what().items() if keys}

@@ -6,7 +6,7 @@ import traceback
 
 import pytest
 from conformance_tasks import add, fail, inc, total
-from differential_tasks import Counter, hold, note, where
+from differential_tasks import Counter, hold, keys_of_worker, note, where
 from distributed import Actor, Client, Future, Variable, as_completed, fire_and_forget, wait
 from futures_tasks import (
     asks_and_fails,
@@ -61,9 +61,9 @@ def test_keys_of_every_kind(both, label):
 def test_a_future_that_is_gone(both, label):
     def run(side):
         future = side.client.submit(inc, 1, key=label)
-        found = [future.result(), future.release(), future.status]
+        found = [future.result(), future.release()]
         side.await_unknown(label)
-        found += [said(future.result, timeout=5)[0], future.done(), future.cancelled()]
+        found += [future.status, said(future.result, timeout=5)[0], future.done(), future.cancelled()]
         return found
 
     both(run)
@@ -123,6 +123,8 @@ def test_cancelled_futures(both, label):
         side.await_known([after])
         with Client(side.scheduler.address, set_as_default=False) as other:
             theirs = Future(held.key, other)
+            # What a Client sends is heard in order: after this one the scheduler knows of the other.
+            assert other.submit(inc, 1, key=f"{label}-order").result() == 2
             side.client.cancel(held, reason="no more")
             found = [held.status, held.cancelled(), held.done(), said(held.result)[0], theirs.status]
             await_condition(lambda: after.cancelled(), lambda: after.status)
@@ -140,11 +142,14 @@ def test_cancelled_futures(both, label):
 
 def test_a_task_that_waits_is_cancelled(both, label):
     def run(side):
+        dora = side.addresses["dora"]
         held = side.client.submit(hold, f"{label}-held", f"{label}-gate", key=f"{label}-held", workers="dora")
         side.await_count(f"{label}-held", 1)
         waits = side.client.submit(note, label, key=f"{label}-waits", workers="dora")
         side.await_known([waits])
         waits.cancel()
+        # It goes to the worker by way of the scheduler, and is not waited for.
+        await_condition(lambda: waits.key not in side.client.run(keys_of_worker, workers=[dora])[dora], "the worker to drop it")
         side.open(f"{label}-gate")
         held.result()
         again = side.client.submit(inc, 1, key=f"{label}-waits", workers="dora")

@@ -10,6 +10,8 @@ from distributed import Reschedule, get_client, get_worker
 
 # Names that folder on workers, so that both schedulers can be given the very same graph.
 FOLDER = "DIFFERENTIAL_FOLDER"
+# Ends the name of a file that says that a task waits for a gate.
+WAITED_FOR = ".waited-for"
 # After this time a nanny has heard that its worker has started.
 STARTED_SECONDS = 1
 
@@ -55,6 +57,7 @@ def where(label, *needs):
 def hold(label, gate, value=None):
     """Notes that it runs, and goes on until the gate is there."""
     note(label, value)
+    (folder() / f"{gate}{WAITED_FOR}").touch()
     while not (folder() / gate).exists():
         time.sleep(0.005)
     return value
@@ -173,3 +176,8 @@ def pass_through_queue(queue, count):
     for number in range(count):
         queue.put(client.submit(inc, number))
     return [future.result() for future in queue.get(batch=count)]
+
+
+def keys_of_worker(dask_worker):
+    """All that a worker knows, whatever its state."""
+    return [str(key) for key in dask_worker.state.tasks]
