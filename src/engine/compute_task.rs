@@ -1,8 +1,9 @@
 //! What a worker has to know of a run, read where the engine keeps it.
 
 use crate::dask::{Priority, RunSpec, TaskKey, WorkerAddress};
+use crate::engine::requirement_table::Requirement;
 use crate::engine::requirements::Resources;
-use crate::engine::task::Task;
+use crate::engine::task::{Run, Task};
 use crate::engine::{Engine, RunId};
 
 /// A run that a worker is to be told of.
@@ -11,7 +12,7 @@ pub struct ComputeTask<'e> {
     engine: &'e Engine,
     task: &'e Task,
     run_spec: &'e RunSpec,
-    run_id: RunId,
+    run: &'e Run,
 }
 
 /// An input of a run.
@@ -26,8 +27,8 @@ impl Engine {
     pub fn compute_task(&self, run_id: RunId) -> Option<ComputeTask<'_>> {
         let task = self.tasks.get(run_id.task())?;
         let run_spec = task.run_spec.as_ref()?;
-        task.run().filter(|run| run.run_id == run_id)?;
-        Some(ComputeTask { engine: self, task, run_spec, run_id })
+        let run = task.run().filter(|run| run.run_id == run_id)?;
+        Some(ComputeTask { engine: self, task, run_spec, run })
     }
 }
 
@@ -37,7 +38,7 @@ impl<'e> ComputeTask<'e> {
     }
 
     pub fn run_id(&self) -> RunId {
-        self.run_id
+        self.run.run_id
     }
 
     pub fn dependencies(&self) -> impl ExactSizeIterator<Item = Dependency<'e>> + Clone + use<'e> {
@@ -54,7 +55,7 @@ impl<'e> ComputeTask<'e> {
     }
 
     pub fn resources(&self) -> &'e Resources {
-        &self.engine.requirements.get(self.task.requirement).resources
+        &self.requirement().resources
     }
 
     pub fn is_actor(&self) -> bool {
@@ -62,7 +63,12 @@ impl<'e> ComputeTask<'e> {
     }
 
     pub fn executor(&self) -> Option<&'e str> {
-        self.engine.requirements.get(self.task.requirement).executor.as_deref()
+        self.requirement().executor.as_deref()
+    }
+
+    /// That by which its worker was chosen; that of the task may have changed since.
+    fn requirement(&self) -> &'e Requirement {
+        self.engine.requirements.get(self.run.requirement)
     }
 }
 

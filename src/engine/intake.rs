@@ -301,7 +301,8 @@ impl Engine {
         task.run_spec = None;
         task.missing = 0;
         task.failed = 0;
-        self.fail(id, Blame::Own(refusal(why)));
+        let fault = refusal(self.tasks[id].key.clone(), why);
+        self.fail(id, Blame::Own(fault));
     }
 }
 

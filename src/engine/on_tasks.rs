@@ -93,7 +93,8 @@ impl Engine {
         }
         let attempts = self.tasks[id].failures;
         let worker = self.workers[&worker].profile.name.clone();
-        self.fail(id, Blame::Own(Fault { failure, attempts, worker }.into()));
+        let key = self.tasks[id].key.clone();
+        self.fail(id, Blame::Own(Fault { key, failure, attempts, worker }.into()));
     }
 
     /// Takes a run back without counting anything.

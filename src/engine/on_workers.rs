@@ -93,6 +93,8 @@ impl Engine {
             self.drop_replica(task, id);
             self.replica_was_dropped(task, id);
         }
+        // It is indexed a last time, and is not told what it was to hear by and by.
+        self.workers[&id].unsent_frees.clear();
         self.index_workers();
         self.workers.shift_remove(&id);
         for other in self.workers.keys() {
@@ -164,6 +166,7 @@ impl Engine {
         let exception =
             Exception::KilledWorker { last_worker: profile.address.clone(), allowed_failures: self.config.allowed_failures };
         Fault {
+            key: self.tasks[id].key.clone(),
             failure: Failure { exception, exception_text, traceback_text: String::new() },
             attempts: task.failures + u32::from(task.worker_deaths),
             worker: profile.name.clone(),
@@ -187,7 +190,8 @@ impl Engine {
                  source or Client.retry makes a new one",
                 profile.name
             );
-            let fault = fault_without_run(Exception::ActorLost { worker: profile.address.clone() }, text);
+            let key = self.tasks[id].key.clone();
+            let fault = fault_without_run(key, Exception::ActorLost { worker: profile.address.clone() }, text);
             return self.fail(id, Blame::Own(fault));
         }
         if scattered {

@@ -97,7 +97,8 @@ impl Engine {
             Step::FailAsLost => {
                 let message =
                     format!("the data of `{}` was lost, and it was scattered: no task can make it again", self.tasks[id].key);
-                self.fail(id, Blame::Own(refusal(Exception::LostDependencies { message })));
+                let fault = refusal(self.tasks[id].key.clone(), Exception::LostDependencies { message });
+                self.fail(id, Blame::Own(fault));
             }
             Step::Release => self.release(id),
             Step::Forget => self.forget(id),
@@ -212,15 +213,15 @@ impl Engine {
 }
 
 /// A failure that no worker reported, of a task that was never run.
-pub(super) fn refusal(why: Exception) -> Arc<Fault> {
+pub(super) fn refusal(key: TaskKey, why: Exception) -> Arc<Fault> {
     let text = match &why {
         Exception::Refused { message } | Exception::LostDependencies { message } => message.clone(),
         Exception::Raised { .. } | Exception::KilledWorker { .. } | Exception::ActorLost { .. } => String::new(),
     };
-    fault_without_run(why, text)
+    fault_without_run(key, why, text)
 }
 
-pub(super) fn fault_without_run(exception: Exception, exception_text: String) -> Arc<Fault> {
+pub(super) fn fault_without_run(key: TaskKey, exception: Exception, exception_text: String) -> Arc<Fault> {
     let failure = Failure { exception, exception_text, traceback_text: String::new() };
-    Arc::new(Fault { failure, attempts: 0, worker: String::new() })
+    Arc::new(Fault { key, failure, attempts: 0, worker: String::new() })
 }

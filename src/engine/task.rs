@@ -106,6 +106,8 @@ pub(super) enum Blame {
 /// A failure, shared by all tasks that it fails.
 #[derive(Debug)]
 pub(super) struct Fault {
+    /// The task that failed itself.
+    pub(super) key: TaskKey,
     pub(super) failure: Failure,
     pub(super) attempts: u32,
     /// The name of the worker it failed on last; empty when it never ran.

@@ -1,13 +1,13 @@
 //! What can be seen of an engine from outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use crate::dask::{TaskKey, WorkerAddress};
 use crate::engine::collection::Collection;
 use crate::engine::requirement_table::{Requirement, RequirementId};
-use crate::engine::task::Blame;
+use crate::engine::task::Fault;
 use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
 use crate::engine::worker::Worker;
@@ -114,35 +114,14 @@ impl Engine {
 
     /// The tasks that failed themselves; if there are none, those of others that failed the outputs.
     fn summarise_failures(&self, collection: &Collection) -> Vec<FailureSummary> {
+        let fault = |id: TaskId| Some(&**self.tasks[id].blame()?.fault());
         if !collection.failed.is_empty() {
-            return collection.failed.iter().filter_map(|id| self.summarise_failure(id)).take(SUMMARY_FAILURES_MAX).collect();
+            return collection.failed.iter().filter_map(fault).map(summarise_failure).take(SUMMARY_FAILURES_MAX).collect();
         }
         let outputs = collection.outputs.iter().flat_map(|output| &output.keys).copied();
-        let failed = outputs.filter(|id| self.tasks[*id].blame().is_some()).take(SUMMARY_FAILURES_MAX);
-        let roots: TaskSet = failed.map(|id| self.root_of_failure(id)).collect();
-        roots.iter().filter_map(|id| self.summarise_failure(id)).collect()
-    }
-
-    /// The task that failed itself and so failed this one.
-    fn root_of_failure(&self, mut id: TaskId) -> TaskId {
-        while let Some(Blame::Dependency(_)) = self.tasks[id].blame() {
-            let failed = self.tasks[id].dependencies.iter().find(|dependency| self.tasks[**dependency].blame().is_some());
-            let Some(dependency) = failed else { break };
-            id = *dependency;
-        }
-        id
-    }
-
-    fn summarise_failure(&self, id: TaskId) -> Option<FailureSummary> {
-        let task = &self.tasks[id];
-        let fault = task.blame()?.fault();
-        Some(FailureSummary {
-            key: task.key.clone(),
-            exception_text: fault.failure.exception_text.clone(),
-            traceback_text: fault.failure.traceback_text.clone(),
-            attempts: fault.attempts,
-            worker: fault.worker.clone(),
-        })
+        let mut seen = BTreeSet::new();
+        let faults = outputs.filter_map(fault).filter(|fault| seen.insert(&fault.key)).map(summarise_failure);
+        faults.take(SUMMARY_FAILURES_MAX).collect()
     }
 
     /// The requirement that holds back most of a collection's tasks.
@@ -305,6 +284,16 @@ impl Engine {
         };
         let ranked = running.filter_map(|(id, worker)| Some((rank(worker)?, worker.load(), self.tie_break(*id), *id)));
         ranked.min().map(|(_, _, _, id)| id)
+    }
+}
+
+fn summarise_failure(fault: &Fault) -> FailureSummary {
+    FailureSummary {
+        key: fault.key.clone(),
+        exception_text: fault.failure.exception_text.clone(),
+        traceback_text: fault.failure.traceback_text.clone(),
+        attempts: fault.attempts,
+        worker: fault.worker.clone(),
     }
 }
 
