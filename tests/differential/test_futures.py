@@ -108,7 +108,7 @@ def test_wait(both, label):
         held = side.client.submit(hold, f"{label}-held", f"{label}-gate", key=f"{label}-held")
         quick = side.client.submit(inc, 1, key=f"{label}-quick")
         done, pending = wait([held, quick], return_when="FIRST_COMPLETED")
-        found = [len(done), len(pending), said(wait, [held], timeout=0.05)[0], said(held.result, timeout="50ms")]
+        found = [len(done), len(pending), said(wait, [held], timeout=0.05)[0], said(held.result, timeout="50ms")[0]]
         side.open(f"{label}-gate")
         return found + [len(wait([held, quick]).done), len(wait(quick).not_done)]
 
