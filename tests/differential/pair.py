@@ -100,6 +100,8 @@ class Side:
 
     def await_unknown(self, *keys):
         """Waits until the scheduler has forgotten these keys."""
+        # What was raised holds futures by its frames, in circles.
+        gc.collect()
         await_condition(lambda: not any(self.states_of(keys)), lambda: f"{self.name}: {self.states_of(keys)}")
 
     def await_states(self, collection, *states):
