@@ -129,23 +129,52 @@ def worker():
         "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "PYTHONUNBUFFERED=1"]})
 
 
-def venv(name="venv", requirements=DEV / "requirements.txt"):
-    """A virtual environment of the same Python as the worker image: by default, that of the tests."""
+def environment(name, requirements, recipe):
+    """A virtual environment in a folder that `recipe` fills, unless it was made from the same requirements."""
     folder = CACHE / name
-    stamp, inputs = folder / "made-from", digest_of([requirements, DEV / "images" / "worker-requirements.txt"])
+    stamp, inputs = folder / "made-from", digest_of([*requirements, DEV / "images" / "worker-requirements.txt"])
     with locked(CACHE_LOCK):
         if stamp.exists() and stamp.read_text() == inputs:
             return folder
         say(f"making the virtual environment {name}")
         install_packages(["python3", "python3-venv"])
-        run(worker_image.PYTHON, "-m", "venv", "--clear", folder)
-        run(folder / "bin" / "pip", "install", "--quiet", "--requirement", requirements)
+        recipe(folder)
         stamp.write_text(inputs)
         return folder
 
 
+def venv(name="venv", requirements=DEV / "requirements.txt"):
+    """One of the same Python as the worker image: by default, that of the tests."""
+
+    def recipe(folder):
+        run(worker_image.PYTHON, "-m", "venv", "--clear", folder)
+        run(folder / "bin" / "pip", "install", "--quiet", "--requirement", requirements)
+
+    return environment(name, [requirements], recipe)
+
+
 def bench_venv():
     return venv("bench-venv", REPOSITORY / "bench" / "requirements.txt")
+
+
+def releases():
+    """The older releases of `distributed` that are tested too, oldest first."""
+    names = [path.stem for path in (DEV / "releases").glob("*.txt")]
+    return sorted(names, key=lambda name: tuple(map(int, name.split("."))))
+
+
+def release_venv(release):
+    """The environment of the tests with another release of dask in front of its own: the other packages are the same."""
+    tests, requirements = venv(), DEV / "releases" / f"{release}.txt"
+
+    def recipe(folder):
+        run(worker_image.PYTHON, "-m", "venv", "--clear", "--without-pip", folder)
+        [packages] = folder.glob("lib/python3*/site-packages")
+        run(tests / "bin" / "pip", "install", "--quiet", "--no-deps", "--target", packages, "--requirement", requirements)
+        [others] = tests.glob("lib/python3*/site-packages")
+        (packages / "others.pth").write_text(f"{others}\n")
+
+    return environment(f"venv-{release}", [requirements, DEV / "requirements.txt"], recipe)
 
 
 def flights():
