@@ -1,8 +1,8 @@
 """Records what stock Dask peers say to one another, one message a file, for tests/wire.
 
-    python dev/capture.py tests/wire/captures
+    python dev/capture.py tests/wire/captures [OP...]
 
-A scheduler, two workers, a nanny and two clients of the installed release run in this process; between them stand
+With names of ops, only these are kept, beside what is there, and named after the release. A scheduler, two workers, a nanny and two clients of the installed release run in this process; between them stand
 proxies that pass bytes on and keep the first good example of each message. Names of this machine are overwritten with
 others of the same length, so that every length in the bytes stays right.
 """
@@ -66,11 +66,15 @@ class Captures:
         if number <= 5:
             self.found[f"{folder}/{op}.{number}"] = ((False, len(raw)), raw)
 
-    def write(self, folder, replace):
-        for old in folder.glob("*/*.bin"):
+    def write(self, folder, replace, ops):
+        import distributed
+
+        for old in () if ops else folder.glob("*/*.bin"):
             old.unlink()
         for name, (_, raw) in self.found.items():
-            path = folder / f"{name}.bin"
+            if ops and name.split("/")[1] not in ops:
+                continue
+            path = folder / (f"{name}.{distributed.__version__}.bin" if ops else f"{name}.bin")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(replace(raw))
 
@@ -185,7 +189,7 @@ async def tried(what, awaitable, timeout=20):
         print(f"{what}: {type(error).__name__}: {error}", file=sys.stderr)
 
 
-def main(out):
+def main(out, *ops):
     import dask
 
     scratch = tempfile.mkdtemp(prefix="capture-")
@@ -205,7 +209,7 @@ def main(out):
     asyncio.run(record(captures, scratch))
     here = Path(__file__).resolve()
     folders = [scratch, sys.prefix, sys.base_prefix, os.getcwd(), str(here.parent), str(here.parent.parent)]
-    captures.write(Path(out), replacer(folders))
+    captures.write(Path(out), replacer(folders), ops)
     print(f"{len(captures.found)} messages")
 
 

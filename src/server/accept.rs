@@ -320,7 +320,8 @@ async fn client_stream(first: &Request, connection: Connection, reception: &Rece
     sender.allow_for_busy_peer().map_err(CommError::Io)?;
     let _registered = reception.guests.register(peer.ip());
     let (answer, answered) = oneshot::channel();
-    let registers = Event::ClientRegisters { name: registration.client, outbox: Outbox::start(sender), answer };
+    let versions = first.fields().optional_value("versions")?;
+    let registers = Event::ClientRegisters { name: registration.client, versions, outbox: Outbox::start(sender), answer };
     if reception.events.send(registers).await.is_err() {
         return Ok(());
     }

@@ -13,8 +13,10 @@ use crate::dask::{ClientName, TaskKey, TimedeltaError, parse_timedelta};
 use crate::engine::{ClientId, Requirements, Stimulus};
 use crate::server::build_document::BuildDocument;
 use crate::server::builder::{self, BUILDERS_LOST_MAX, BuildFailure};
+use crate::server::datasets::Flushes;
 use crate::server::event::Event;
 use crate::server::namespace::Namespace;
+use crate::server::versions::mismatches;
 use crate::server::workers::heartbeat_interval;
 use crate::wire::encode::{Batch, encode_batch};
 use crate::wire::messages::{FromClient, ToClient, UpdateGraph};
@@ -46,8 +48,7 @@ pub(crate) struct Client {
     lowering: Option<Lowering>,
     /// What it said after the graph that is being lowered.
     later: VecDeque<FromClient>,
-    /// Flushes that arrived before their `publish_put`.
-    pub(crate) flushed: BTreeSet<String>,
+    pub(crate) flushes: Flushes,
 }
 
 /// A graph on its way to the engine.
@@ -91,6 +92,14 @@ impl Clients {
 
     pub(crate) fn get_mut(&mut self, client: ClientId) -> Option<&mut Client> {
         self.entries.get_mut(&client)
+    }
+
+    /// Whether all that was said before a flush has taken effect; of an unknown Client, if it was any's.
+    pub(crate) fn has_flushed(&self, client: Option<ClientId>, uid: &str) -> bool {
+        match client {
+            Some(client) => self.entries.get(&client).is_none_or(|client| client.flushes.contains(uid)),
+            None => self.entries.values().any(|client| client.flushes.contains(uid)),
+        }
     }
 
     /// All, connected or not.
@@ -137,14 +146,15 @@ impl Clients {
 }
 
 impl Namespace {
-    pub(crate) fn on_client_registers(&mut self, name: ClientName, mut outbox: Outbox) -> ClientId {
+    pub(crate) fn on_client_registers(&mut self, name: ClientName, versions: &Value, mut outbox: Outbox) -> ClientId {
         let id = self.clients.number();
         info!(client = %name, "a Client connected");
-        let start = ToClient::StreamStart { warning: String::new(), error: String::new() };
+        let warning = mismatches("Client", versions, self.workers.versions());
+        let start = ToClient::StreamStart { warning, error: String::new() };
         // In a batch of its own. A Client that is gone already is noticed by its reader.
         let _ = outbox.push(encode_batch(&[start]));
         let client =
-            Client { name, outbox, batch: Batch::default(), lowering: None, later: VecDeque::new(), flushed: BTreeSet::new() };
+            Client { name, outbox, batch: Batch::default(), lowering: None, later: VecDeque::new(), flushes: Flushes::default() };
         self.clients.entries.insert(id, client);
         id
     }

@@ -1,6 +1,6 @@
 //! Datasets: what Clients published, and the outputs of declared collections beside them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::dask::TaskKey;
 use crate::engine::{ClientId, Stimulus};
@@ -10,15 +10,15 @@ use crate::wire::messages::rpc;
 use crate::wire::pickle::Object;
 use crate::wire::value::Value;
 
-/// Flushes of one Client that may be remembered before their `publish_put` comes.
+/// Flushes of one Client that are remembered for calls that come later; of more, the oldest are forgotten.
 const FLUSHES_MAX: usize = 1000;
 
 /// What Clients published, by name. Names may be any value that is a key.
 #[derive(Debug, Default)]
 pub(crate) struct Datasets {
     published: BTreeMap<TaskKey, Dataset>,
-    /// `publish_put` calls that wait until their Client's stream has caught up.
-    unflushed: BTreeMap<(ClientId, String), (Vec<Put>, bool, Answer)>,
+    /// Calls that wait until their Client's stream has caught up, by the number that both say.
+    unflushed: BTreeMap<String, Vec<Unflushed>>,
 }
 
 #[derive(Debug)]
@@ -35,60 +35,96 @@ pub(crate) struct Put {
     pub(crate) keys: Vec<TaskKey>,
 }
 
+/// What a call does once all that its Client said before on its stream has taken effect.
+#[derive(Debug)]
+pub(crate) enum Change {
+    Put {
+        puts: Vec<Put>,
+        replaces: bool,
+    },
+    Delete(Vec<TaskKey>),
+    /// `publish_wait_flush`, with which Clients before 2026.6.0 wait before they publish.
+    Nothing,
+}
+
+#[derive(Debug)]
+struct Unflushed {
+    client: Option<ClientId>,
+    change: Change,
+    answer: Answer,
+}
+
+/// The flushes of one Client: what it said before each has taken effect.
+#[derive(Debug, Default)]
+pub(crate) struct Flushes(VecDeque<String>);
+
+impl Flushes {
+    fn add(&mut self, uid: String) {
+        if self.0.len() == FLUSHES_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(uid);
+    }
+
+    pub(crate) fn contains(&self, uid: &str) -> bool {
+        self.0.iter().rev().any(|flushed| flushed == uid)
+    }
+}
+
 impl Datasets {
-    /// A Client has left: what it did not finish publishing is dropped, and its call with it.
+    /// A Client has left: what it did not finish is dropped, and its calls with it.
     pub(crate) fn forget(&mut self, client: ClientId) {
-        self.unflushed.retain(|(waiting, _), _| *waiting != client);
+        for calls in self.unflushed.values_mut() {
+            calls.retain(|call| call.client != Some(client) && !call.answer.is_unwanted());
+        }
+        self.unflushed.retain(|_, calls| !calls.is_empty());
     }
 }
 
 impl Namespace {
-    /// `publish_put`: acts once all that the Client said before on its stream has taken effect.
-    pub(crate) fn publish(
-        &mut self,
-        client: Option<ClientId>,
-        uid: Option<String>,
-        puts: Vec<Put>,
-        replaces: bool,
-        answer: Answer,
-    ) {
-        if let (Some(client), Some(uid)) = (client, uid)
-            && !self.clients.get_mut(client).is_some_and(|client| client.flushed.remove(&uid))
+    /// Changes what is published, once the stream of the Client that asks has caught up.
+    pub(crate) fn change_datasets(&mut self, client: Option<ClientId>, uid: Option<String>, change: Change, answer: Answer) {
+        if let Some(uid) = uid
+            && !self.clients.has_flushed(client, &uid)
         {
-            self.datasets.unflushed.insert((client, uid), (puts, replaces, answer));
+            self.datasets.unflushed.entry(uid).or_default().push(Unflushed { client, change, answer });
             return;
         }
-        self.publish_now(puts, replaces, answer);
+        self.change_now(change, answer);
     }
 
-    /// A Client's stream has caught up with its call of `publish_put`.
+    /// A Client's stream has caught up with its calls of the same number.
     pub(crate) fn on_publish_flush(&mut self, client: ClientId, uid: String) {
-        let key = (client, uid);
-        if let Some((puts, replaces, answer)) = self.datasets.unflushed.remove(&key) {
-            self.publish_now(puts, replaces, answer);
-        } else if let Some(entry) = self.clients.get_mut(client)
-            && entry.flushed.len() < FLUSHES_MAX
-        {
-            entry.flushed.insert(key.1);
+        let calls = self.datasets.unflushed.remove(&uid).unwrap_or_default();
+        if let Some(entry) = self.clients.get_mut(client) {
+            entry.flushes.add(uid);
+        }
+        for call in calls {
+            self.change_now(call.change, call.answer);
         }
     }
 
-    fn publish_now(&mut self, puts: Vec<Put>, replaces: bool, answer: Answer) {
-        let refusal = puts.iter().find_map(|put| self.refusal(&put.name, replaces));
-        let reply = match refusal {
-            Some(text) => rpc::failed(&Object::key_error(&text), &text),
-            None => {
-                for put in puts {
-                    self.unpublish(&put.name);
-                    let client = self.clients.standing(&wanter(&put.name));
-                    self.stimulate(Stimulus::ClientDesiresKeys { client, keys: put.keys.clone() });
-                    self.datasets.published.insert(put.name, Dataset { data: put.data, keys: put.keys });
-                }
-                Value::Nil
-            }
+    fn change_now(&mut self, change: Change, answer: Answer) {
+        let reply = match change {
+            Change::Put { puts, replaces } => self.publish_all(puts, replaces),
+            Change::Delete(names) => self.unpublish_all(&names),
+            Change::Nothing => Value::Nil,
         };
         // The caller may have gone meanwhile.
         let _ = answer.send(reply.encode());
+    }
+
+    fn publish_all(&mut self, puts: Vec<Put>, replaces: bool) -> Value {
+        if let Some(text) = puts.iter().find_map(|put| self.refusal(&put.name, replaces)) {
+            return rpc::failed(&Object::key_error(&text), &text);
+        }
+        for put in puts {
+            self.unpublish(&put.name);
+            let client = self.clients.standing(&wanter(&put.name));
+            self.stimulate(Stimulus::ClientDesiresKeys { client, keys: put.keys.clone() });
+            self.datasets.published.insert(put.name, Dataset { data: put.data, keys: put.keys });
+        }
+        Value::Nil
     }
 
     /// Why a name cannot be published.
@@ -102,7 +138,7 @@ impl Namespace {
     }
 
     /// `publish_delete`: the declared ones stay.
-    pub(crate) fn unpublish_all(&mut self, names: &[TaskKey]) -> Value {
+    fn unpublish_all(&mut self, names: &[TaskKey]) -> Value {
         let declared = names.iter().find(|name| name.as_text().is_some_and(|text| self.collections.owns(text)));
         if let Some(name) = declared {
             let text = format!("Dataset {name} belongs to a PersistedCollection; delete that with kubectl to let it go");

@@ -35,6 +35,11 @@ impl Answer {
     pub(crate) fn send(self, chunks: Vec<Bytes>) -> Result<(), Vec<Bytes>> {
         self.sender.send(chunks)
     }
+
+    /// Whether the caller has gone.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.sender.is_closed()
+    }
 }
 
 /// One thing that happened outside the loop.
@@ -56,6 +61,8 @@ pub(crate) enum Event {
     },
     ClientRegisters {
         name: ClientName,
+        /// The field `versions`.
+        versions: Value,
         outbox: Outbox,
         answer: oneshot::Sender<ClientId>,
     },

@@ -39,6 +39,7 @@ mod shuffles;
 mod stand_in;
 mod task_stream;
 mod topics;
+mod versions;
 mod workers;
 
 use std::sync::Arc;

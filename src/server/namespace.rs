@@ -184,8 +184,8 @@ impl Namespace {
                 self.on_worker_says(worker, messages);
             }
             Event::WorkerGone { worker } => self.on_worker_gone(worker),
-            Event::ClientRegisters { name, outbox, answer } => {
-                let _ = answer.send(self.on_client_registers(name, outbox));
+            Event::ClientRegisters { name, versions, outbox, answer } => {
+                let _ = answer.send(self.on_client_registers(name, &versions, outbox));
             }
             Event::ClientSays { client, messages } => self.on_client_says(client, messages),
             Event::ClientGone { client } => self.on_client_gone(client),

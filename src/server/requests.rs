@@ -8,7 +8,7 @@ use crate::dask::{TaskKey, WorkerAddress};
 use crate::engine::{ClientId, Stimulus, WorkerId};
 use crate::server::call::{self, OnError, Target};
 use crate::server::coordination;
-use crate::server::datasets::Put;
+use crate::server::datasets::{Change, Put};
 use crate::server::diagnostics;
 use crate::server::event::{Answer, Scattered};
 use crate::server::namespace::Namespace;
@@ -75,10 +75,6 @@ impl Namespace {
             "retry" => self.retry(fields.keys("keys")?),
             "publish_list" => self.dataset_names(),
             "publish_get" => self.publish_get(&fields)?,
-            "publish_delete" => {
-                let names = names(&fields)?;
-                self.unpublish_all(&names)
-            }
             "events" => {
                 let topic = fields.optional_text("topic")?;
                 self.topics.events(topic)
@@ -115,6 +111,8 @@ impl Namespace {
             "broadcast" => return self.broadcast(&fields),
             "proxy" => return self.proxy(&fields),
             "publish_put" => return self.publish_put(&fields),
+            "publish_delete" => return self.changed_datasets(&fields, Change::Delete(names(&fields)?)),
+            "publish_wait_flush" => return self.changed_datasets(&fields, Change::Nothing),
             "retire_workers" => return self.retire_workers(&fields),
             "call_stack" => return self.call_stack(&fields),
             "profile" => return self.profile(&fields),
@@ -336,27 +334,34 @@ impl Namespace {
         self.workers.iter().next().map_or(Value::Map(Vec::new()), |(_, worker)| worker.versions.clone())
     }
 
+    /// Several datasets; from Clients before 2026.6.0 one, of `name`.
     fn publish_put(&self, fields: &Fields<'_>) -> Result<Reply, DocumentError> {
-        let names = names(fields)?;
-        let keys = fields.value("keys")?;
-        let data = fields.value("data")?;
-        let rows = keys.as_elements().unwrap_or_default().iter().zip(data.as_elements().unwrap_or_default());
-        let puts = names
-            .into_iter()
-            .zip(rows)
-            .map(|(name, (keys, data))| {
-                let keys = keys.as_elements().unwrap_or_default().iter().filter_map(Value::as_key).collect();
-                Put { name, data: data.clone(), keys }
-            })
-            .collect();
-        let client = fields.optional_text("client")?.and_then(|name| self.clients.by_name(name));
-        let uid = fields.optional_text("uid")?.map(str::to_owned);
+        let (names, keys, data) = (names(fields)?, fields.value("keys")?, fields.value("data")?);
+        let (keys, data) = if fields.has("names") {
+            (keys.as_elements().unwrap_or_default(), data.as_elements().unwrap_or_default())
+        } else {
+            (std::slice::from_ref(&keys), std::slice::from_ref(&data))
+        };
+        let puts = names.into_iter().zip(keys).zip(data).map(|((name, keys), data)| {
+            let keys = keys.as_elements().unwrap_or_default().iter().filter_map(Value::as_key).collect();
+            Put { name, data: data.clone(), keys }
+        });
         let replaces = fields.optional_boolean("override")?.unwrap_or_default();
-        Ok(Reply::later(move |namespace, answer| namespace.publish(client, uid, puts, replaces, answer)))
+        self.changed_datasets(fields, Change::Put { puts: puts.collect(), replaces })
     }
 
+    fn changed_datasets(&self, fields: &Fields<'_>, change: Change) -> Result<Reply, DocumentError> {
+        let client = fields.optional_text("client")?.and_then(|name| self.clients.by_name(name));
+        let uid = fields.optional_text("uid")?.map(str::to_owned);
+        Ok(Reply::later(move |namespace, answer| namespace.change_datasets(client, uid, change, answer)))
+    }
+
+    /// A list; to Clients before 2026.6.0, which name one alone, that one.
     fn publish_get(&self, fields: &Fields<'_>) -> Result<Value, DocumentError> {
-        Ok(Value::Array(names(fields)?.iter().map(|name| self.dataset(name)).collect()))
+        if fields.has("names") {
+            return Ok(Value::Array(fields.keys("names")?.iter().map(|name| self.dataset(name)).collect()));
+        }
+        Ok(self.dataset(&fields.key("name")?))
     }
 
     fn get_metadata(&self, fields: &Fields<'_>) -> Result<Value, DocumentError> {

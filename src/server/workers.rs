@@ -18,6 +18,7 @@ use crate::server::event::Arrival;
 use crate::server::handle::Refusal;
 use crate::server::namespace::Namespace;
 use crate::server::plugins::Host;
+use crate::server::versions::mismatches;
 use crate::wire::encode::Batch;
 use crate::wire::messages::rpc::{self, HeartbeatWorker, RegisterWorker};
 use crate::wire::messages::{ComputeTaskView, FromWorker, TaskErred, TaskFinished, ToWorker};
@@ -86,6 +87,11 @@ impl Workers {
 
     pub(crate) fn by_address(&self, address: &WorkerAddress) -> Option<WorkerId> {
         self.by_address.get(address).copied()
+    }
+
+    /// The field `versions` of each.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = &Value> {
+        self.entries.values().map(|worker| &worker.versions)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (WorkerId, &Worker)> {
@@ -266,7 +272,9 @@ impl Namespace {
         let id = WorkerId(self.workers.next);
         self.workers.next += 1;
         let plugins = self.plugins.of(Host::Worker);
-        if outbox.push(rpc::registered(unix_seconds(), self.workers.heartbeat_interval(), plugins).encode()).is_err() {
+        let warning = mismatches("This worker", &versions, self.workers.versions());
+        let interval = self.workers.heartbeat_interval();
+        if outbox.push(rpc::registered(unix_seconds(), interval, plugins, warning).encode()).is_err() {
             return None;
         }
         let RegisterWorker { address, name, nthreads, resources, memory_limit, nanny, .. } = registration;

@@ -1,7 +1,10 @@
 //! Every op of the codec's tables was seen in real traffic, and all that was seen is in a table.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
+use mainstay::wire::Release;
 use mainstay::wire::messages::rpc;
 use mainstay::wire::messages::{FromClient, FromWorker, ToClient, ToWorker};
 
@@ -58,4 +61,17 @@ fn every_capture_is_of_a_known_op() {
         let Some((_, ops)) = tables.iter().find(|(folder, _)| *folder == capture.folder) else { continue };
         assert!(ops.contains(&capture.op()), "{} is in no table", capture.path.display());
     }
+}
+
+#[test]
+fn every_release_has_an_environment_for_its_tests() {
+    let dev = Path::new(env!("CARGO_MANIFEST_DIR")).join("dev");
+    let files = fs::read_dir(dev.join("releases")).unwrap();
+    let files: BTreeSet<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    let mut releases: Vec<&str> = Release::all().map(Release::version).collect();
+    // The newest is that of the worker image, and of the tests' own environment.
+    let newest = releases.pop().unwrap();
+    assert_eq!(files, releases.iter().map(|release| format!("{release}.txt")).collect());
+    let image = fs::read_to_string(dev.join("images/worker-requirements.txt")).unwrap();
+    assert!(image.contains(&format!("\ndistributed=={newest}\n")));
 }

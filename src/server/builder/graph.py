@@ -76,10 +76,11 @@ class Graph:
         """Collections made of expressions, such as dataframes."""
         if not isinstance(fuse, bool):
             raise Refused("BadOption", f"the option `fuse` is {fuse!r}: it has to be true or false")
+        from dask import _expr, base
         from dask._collections import new_collection
-        from dask._expr import CompositeExpr
-        from dask.base import _rebuild_composite_collection
 
+        # Since 2026.7.0 there are collections of several expressions.
+        composite = getattr(_expr, "CompositeExpr", ())
         expression = collections_to_expr(list(collections.values())).optimize()
         if fuse and any("dask.dataframe" in type(operand).__module__ for operand in expression.operands):
             from dask.dataframe.dask_expr._expr import optimize_blockwise_fusion
@@ -94,8 +95,8 @@ class Graph:
         ):
             keys = list(flatten(keys))
             futures = {key: future(key) for key in keys}
-            if isinstance(operand, CompositeExpr):
-                result = _rebuild_composite_collection(part, operand, futures, cull_to_child_keys=True)
+            if isinstance(operand, composite):
+                result = base._rebuild_composite_collection(part, operand, futures, cull_to_child_keys=True)
             else:
                 # Optimisation may change the number of partitions, so the optimised collection is the one to rebuild.
                 optimized = new_collection(operand)

@@ -49,6 +49,7 @@ pub const OPS: &[&str] = &[
     "publish_get",
     "publish_list",
     "publish_delete",
+    "publish_wait_flush",
     // Talking to workers through us.
     "broadcast",
     "proxy",
@@ -321,12 +322,13 @@ pub fn acknowledgement() -> Vec<Bytes> {
 }
 
 /// The answer to `register-worker`. Times are in seconds; plugins are pickles by name.
-pub fn registered(now: f64, heartbeat_interval: f64, worker_plugins: &[(String, Bytes)]) -> Value {
+pub fn registered(now: f64, heartbeat_interval: f64, worker_plugins: &[(String, Bytes)], warning: String) -> Value {
     Value::map([
         ("status", "OK".into()),
         ("time", now.into()),
         ("heartbeat-interval", heartbeat_interval.into()),
         ("worker-plugins", plugins_value(worker_plugins)),
+        ("warning", Value::Text(warning)),
     ])
 }
 
