@@ -30,6 +30,7 @@ generate: ## Write crds/ and the chart's copy anew from src/api
 .PHONY: captures
 captures: venv ## Record anew what stock Dask peers say, and the texts of it
 	$(PYTHON) dev/capture.py tests/wire/captures
+	"$$(dev/prepare venv-$(OLDEST))/bin/python" dev/capture.py tests/wire/captures $(FORMERLY_OTHERS)
 	UPDATE_EXPECT=1 $(CARGO) test --quiet --no-default-features --test wire captures
 
 .PHONY: verify
@@ -38,8 +39,12 @@ verify: generate ## Fail if what is generated is not what is committed
 
 ##@ Test
 
+# The oldest release of `distributed` that is served; the newest is that of the worker image.
+OLDEST := $(basename $(notdir $(firstword $(shell ls dev/releases/*.txt | sort -V))))
+# What Clients of the oldest release ask in another form than those of the newest.
+FORMERLY_OTHERS := publish_put publish_get publish_delete publish_wait_flush
 # Suites, those that need least first. Each is a target of its own.
-SUITES := check conformance differential envtest builder-test chart-test e2e
+SUITES := check conformance-newest conformance-oldest differential envtest builder-test chart-test e2e
 
 .PHONY: test
 test: ## Run all tests, and bring up what they need; ends with the sum
@@ -62,8 +67,18 @@ builder-test: venv ## Test how sources become graphs, on stock workers
 	$(PYTHON) -m pytest -q tests/builder
 
 .PHONY: conformance
-conformance: build venv ## Drive `mainstay local` with stock workers and unmodified Clients
+conformance: build ## The next two with every release of `distributed`, also mixed: an hour; CONFORMANCE=--docs writes the matrix
+	@dev/test-releases $(CONFORMANCE)
+
+.PHONY: conformance-newest
+conformance-newest: build venv ## Drive `mainstay local` with stock workers and unmodified Clients
 	MAINSTAY="$${CARGO_TARGET_DIR:-target}/debug/mainstay" $(PYTHON) -m pytest -q tests/conformance
+
+.PHONY: conformance-oldest
+conformance-oldest: build ## The part of it that depends on releases, with the oldest one
+	python="$$(dev/prepare venv-$(OLDEST))/bin/python"; \
+	  MAINSTAY="$${CARGO_TARGET_DIR:-target}/debug/mainstay" "$$python" -m pytest -q -m releases tests/conformance; \
+	  "$$python" -m pytest -q tests/builder
 
 .PHONY: differential
 differential: build venv ## Compare with the stock scheduler: the same graphs through both

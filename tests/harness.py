@@ -14,6 +14,8 @@ import pytest
 REPOSITORY = pathlib.Path(__file__).parents[1]
 BINARY = pathlib.Path(os.environ.get("MAINSTAY", REPOSITORY / "target/debug/mainstay")).resolve()
 MODULES = pathlib.Path(__file__).parent / "modules"
+# Whose `dask` the workers are of: others than this Python, in turn, where releases are mixed.
+WORKER_PYTHONS = os.environ.get("MAINSTAY_TEST_WORKERS", sys.executable).split(os.pathsep)
 # Slow machines are slow; nothing waits this long unless something is broken.
 DEADLINE_SECONDS = float(os.environ.get("MAINSTAY_TEST_DEADLINE", 90))
 
@@ -124,7 +126,8 @@ class Scheduler:
         """Starts a stock `dask worker`; it registers in its own time."""
         self.count += 1
         name = name or f"w{self.count}"
-        command = [sys.executable, "-m", "dask", "worker", self.address, "--name", name, "--nthreads", str(threads)]
+        python = WORKER_PYTHONS[self.count % len(WORKER_PYTHONS)]
+        command = [python, "-m", "dask", "worker", self.address, "--name", name, "--nthreads", str(threads)]
         command += ["--nanny" if nanny else "--no-nanny", "--no-dashboard", "--local-directory", self.folder / "scratch"]
         worker = Process([*command, *arguments], self.folder / f"{name}.log", env=environment(**env), cwd=self.folder)
         worker.name = name
@@ -163,7 +166,7 @@ def run_local(folder, manifest, *arguments, **options):
     path = folder / "collection.yaml"
     path.write_text(manifest)
     return Process(
-        [BINARY, "local", "-f", "collection.yaml", "--port", "0", "--once", "--python", sys.executable, *arguments],
+        [BINARY, "local", "-f", "collection.yaml", "--port", "0", "--once", "--python", WORKER_PYTHONS[0], *arguments],
         folder / "mainstay.log",
         cwd=folder,
         **options,

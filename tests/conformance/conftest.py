@@ -4,6 +4,7 @@ Where there is a result it is compared with that of dask without a scheduler, of
 """
 
 import pathlib
+import re
 import sys
 
 import pytest
@@ -13,6 +14,21 @@ TESTS = pathlib.Path(__file__).parents[1]
 sys.path[:0] = [str(pathlib.Path(__file__).parent), str(TESTS), str(TESTS / "modules")]
 
 from harness import await_condition, pytest_sessionstart, served, workers_of  # noqa: E402, F401
+
+# Tests of what a release of Dask has a part in: messages of Clients, graphs, pickles. Those of workers that die, and of bytes
+# and manifests that are wrong, are not.
+OF_RELEASES = {"client", "collections", "inside_tasks", "manifests", "releases", "shuffle"}
+NOT_OF_RELEASES = re.compile("killed|hangs|retired|leaves|dies|lost|joins|mended")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "releases: depends on the release of dask; added by conftest.py")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem.removeprefix("test_") in OF_RELEASES and not NOT_OF_RELEASES.search(item.name):
+            item.add_marker(pytest.mark.releases)
 
 
 @pytest.fixture(scope="session")
