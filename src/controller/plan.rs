@@ -1,7 +1,5 @@
 //! What to ask of the namespace's server for one collection. Pure.
 
-use std::sync::Arc;
-
 use crate::api::PersistedCollectionStatus;
 use crate::controller::validate::ValidatedCollection;
 use crate::server::{CollectionRequest, Past};
@@ -9,15 +7,7 @@ use crate::server::{CollectionRequest, Past};
 /// The request that makes a server keep this collection.
 pub fn plan(uid: &str, generation: i64, collection: ValidatedCollection, past: Past) -> CollectionRequest {
     let ValidatedCollection { build, requirements, revision } = collection;
-    CollectionRequest {
-        uid: uid.to_owned(),
-        name: build.name.clone(),
-        generation,
-        revision,
-        build: Arc::new(build),
-        requirements,
-        past,
-    }
+    CollectionRequest { uid: uid.to_owned(), name: build.name.clone(), generation, revision, build, requirements, past }
 }
 
 /// What an operator before this one counted, as far as it is for the same spec.

@@ -38,6 +38,7 @@ pub async fn reconcile(collection: Arc<PersistedCollection>, context: Arc<Contex
     let identity = Identity::of(&collection)?;
     let remembered = context.memory.of(&identity);
     let mut remembered = remembered.lock().await;
+    remembered.written.forget_what_shows(&collection);
     let look = Look {
         api: Api::namespaced(context.client.clone(), &identity.namespace),
         context: &context,

@@ -10,6 +10,7 @@ mod revision;
 mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -31,7 +32,7 @@ use crate::server::{self, BuildRequest};
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidatedCollection {
     /// All that decides the graph.
-    pub build: BuildRequest,
+    pub build: Arc<BuildRequest>,
     /// Under which conditions it runs.
     pub requirements: Requirements,
     /// Equal for specs with equal graphs: a hash of `build`.
@@ -94,7 +95,7 @@ pub fn validate(name: &str, spec: &PersistedCollectionSpec, text: Option<String>
         task::prefer_something(tasks)?;
     }
     let revision = revision::of(&build);
-    Ok(ValidatedCollection { build, requirements, revision })
+    Ok(ValidatedCollection { build: Arc::new(build), requirements, revision })
 }
 
 fn validate_source(source: &Source, text: Option<String>, inputs: &BTreeMap<String, Input>) -> Result<server::Source, Error> {

@@ -131,7 +131,7 @@ fn request(collection: &Collection) -> CollectionRequest {
         name: collection.name.clone(),
         generation: 1,
         revision: collection.validated.revision.clone(),
-        build: Arc::new(collection.validated.build.clone()),
+        build: Arc::clone(&collection.validated.build),
         requirements: collection.validated.requirements.clone(),
         past: Past::default(),
     }

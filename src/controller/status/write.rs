@@ -35,6 +35,12 @@ impl Written {
         }
     }
 
+    /// Lets go of the last status that was written once the object has it: with many objects it is most of what is remembered.
+    pub(in crate::controller) fn forget_what_shows(&mut self, collection: &PersistedCollection) {
+        let seen = version_of(collection);
+        self.status = self.status.take().filter(|(version, _)| seen.is_none_or(|seen| seen < *version));
+    }
+
     /// How long the next write must wait.
     pub(in crate::controller) fn pause(&self) -> Option<Duration> {
         self.at.and_then(|at| PAUSE.checked_sub(at.elapsed())).filter(|pause| !pause.is_zero())
