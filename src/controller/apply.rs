@@ -69,11 +69,15 @@ impl Servers {
 /// Makes the server keep what the request says, unless it was told so before. Returns what it says of this generation.
 ///
 /// A server that has started anew knows no report, so it is told again.
-pub(super) fn apply(handle: &Handle, request: CollectionRequest, applied: &mut Option<CollectionRequest>) -> Option<Arc<Report>> {
+pub(super) fn apply(
+    handle: &Handle,
+    request: &Arc<CollectionRequest>,
+    applied: &mut Option<Arc<CollectionRequest>>,
+) -> Option<Arc<Report>> {
     let report = handle.report(&request.uid);
-    if report.is_none() || applied.as_ref() != Some(&request) {
-        handle.apply(request.clone());
-        *applied = Some(request.clone());
+    if report.is_none() || !applied.as_ref().is_some_and(|applied| Arc::ptr_eq(applied, request)) {
+        handle.apply(Arc::clone(request));
+        *applied = Some(Arc::clone(request));
     }
     report.filter(|report| report.generation >= request.generation && report.revision == request.revision)
 }

@@ -99,7 +99,7 @@ pub(super) async fn refresh(
     client: &Client,
     namespace: &str,
     reference: Reference,
-    fetched: &mut Option<Fetched>,
+    fetched: &mut Option<Box<Fetched>>,
 ) -> Result<Duration, Error> {
     let age = fetched.as_ref().filter(|known| known.reference == reference).map(|known| (known.at.elapsed(), patience(known)));
     if let Some((age, patience)) = age
@@ -108,7 +108,7 @@ pub(super) async fn refresh(
         return Ok(patience - age);
     }
     let text = read(client, namespace, &reference).await?;
-    let known = fetched.insert(Fetched { reference, text, at: Instant::now() });
+    let known = fetched.insert(Box::new(Fetched { reference, text, at: Instant::now() }));
     Ok(patience(known))
 }
 

@@ -1,13 +1,18 @@
 //! Kubernetes Events for what a person wants to see: transitions of the status, and no repeats.
 
-use kube::runtime::events::{Event, EventType, Recorder};
-use kube::{Resource, ResourceExt};
+use std::sync::{Mutex, PoisonError};
+
+use kube::runtime::events::{self, Event, EventType, Reporter};
+use kube::{Client, Resource, ResourceExt};
 
 use crate::api::conditions::{self, find, reasons};
+use crate::api::labels::EVENT_CONTROLLER;
 use crate::api::{PersistedCollection, PersistedCollectionStatus};
 
 /// The API server takes no longer note.
 const NOTE_BYTES_MAX: usize = 1024;
+/// Events that are remembered, so that another one of the same kind on the same object only counts it up.
+const REMEMBERED_MAX: usize = 256;
 
 /// One thing to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +72,32 @@ pub(super) fn released(timed_out: bool) -> Note {
     Note { is_warning: timed_out, reason: "Released".to_owned(), action: "Release", text: text.to_owned() }
 }
 
+/// Publishes Events. kube's own remembers each for minutes; this one is taken anew when it remembers too many.
+pub(super) struct Recorder {
+    client: Client,
+    reporter: Reporter,
+    /// With how many it was asked to publish.
+    current: Mutex<(events::Recorder, usize)>,
+}
+
+impl Recorder {
+    /// `instance` is the operator's own pod.
+    pub(super) fn new(client: Client, instance: Option<String>) -> Self {
+        let reporter = Reporter { controller: EVENT_CONTROLLER.to_owned(), instance };
+        let current = Mutex::new((events::Recorder::new(client.clone(), reporter.clone()), 0));
+        Self { client, reporter, current }
+    }
+
+    fn current(&self) -> events::Recorder {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.1 == REMEMBERED_MAX {
+            *current = (events::Recorder::new(self.client.clone(), self.reporter.clone()), 0);
+        }
+        current.1 += 1;
+        current.0.clone()
+    }
+}
+
 /// Publishes notes. One that cannot be published is logged and dropped: it is a courtesy.
 pub(super) async fn publish(recorder: &Recorder, collection: &PersistedCollection, notes: Vec<Note>) {
     for Note { is_warning, reason, action, text } in notes {
@@ -77,7 +108,7 @@ pub(super) async fn publish(recorder: &Recorder, collection: &PersistedCollectio
             action: action.to_owned(),
             secondary: None,
         };
-        if let Err(error) = recorder.publish(&event, &collection.object_ref(&())).await {
+        if let Err(error) = recorder.current().publish(&event, &collection.object_ref(&())).await {
             let error = crate::error::chain(&error);
             tracing::debug!(name = collection.name_any(), reason = event.reason, error, "an event was not published");
         }

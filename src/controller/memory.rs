@@ -8,16 +8,17 @@ use tokio::time::Instant;
 use crate::controller::Identity;
 use crate::controller::dereference::Fetched;
 use crate::controller::status::Written;
-use crate::controller::validate::{self, ValidatedCollection};
+use crate::controller::validate;
 use crate::server::{CollectionRequest, Past};
 
 /// Of one object, by its uid.
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
-    pub(super) fetched: Option<Fetched>,
+    pub(super) fetched: Option<Box<Fetched>>,
     /// What validation said of a generation and a text, since neither is checked twice.
     pub(super) validated: Option<Validated>,
-    pub(super) applied: Option<CollectionRequest>,
+    /// What the server was asked for last. It keeps the same one.
+    pub(super) applied: Option<Arc<CollectionRequest>>,
     /// What the first status that was seen tells of an operator before this one.
     pub(super) past: Option<Past>,
     pub(super) written: Written,
@@ -29,19 +30,20 @@ pub(super) struct Remembered {
 pub(super) struct Validated {
     pub(super) generation: i64,
     pub(super) text: Option<String>,
-    pub(super) outcome: Result<ValidatedCollection, validate::Error>,
+    /// What to ask for then.
+    pub(super) outcome: Result<Arc<CollectionRequest>, Box<validate::Error>>,
 }
 
 /// Everything, by uid. Objects are reconciled one at a time each, so their locks are never waited for.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    objects: Mutex<HashMap<String, Entry>>,
+    objects: Mutex<HashMap<Box<str>, Entry>>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    namespace: String,
-    name: String,
+    namespace: Box<str>,
+    name: Box<str>,
     /// Reconciliations that failed in a row.
     failures: u32,
     remembered: Arc<tokio::sync::Mutex<Remembered>>,
@@ -50,9 +52,9 @@ struct Entry {
 impl Memory {
     pub(super) fn of(&self, identity: &Identity) -> Arc<tokio::sync::Mutex<Remembered>> {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = objects.entry(identity.uid.clone()).or_insert_with(|| Entry {
-            namespace: identity.namespace.clone(),
-            name: identity.name.clone(),
+        let entry = objects.entry(identity.uid.as_str().into()).or_insert_with(|| Entry {
+            namespace: identity.namespace.as_str().into(),
+            name: identity.name.as_str().into(),
             failures: 0,
             remembered: Arc::default(),
         });
@@ -64,15 +66,15 @@ impl Memory {
     }
 
     /// Namespace and name of a uid.
-    pub(super) fn locate(&self, uid: &str) -> Option<(String, String)> {
+    pub(super) fn locate(&self, uid: &str) -> Option<(Box<str>, Box<str>)> {
         let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         objects.get(uid).map(|entry| (entry.namespace.clone(), entry.name.clone()))
     }
 
-    /// Everything known, as (uid, namespace, name).
-    pub(super) fn all(&self) -> Vec<(String, String, String)> {
+    /// Everything known, as (uid, namespace).
+    pub(super) fn all(&self) -> Vec<(Box<str>, Box<str>)> {
         let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        objects.iter().map(|(uid, entry)| (uid.clone(), entry.namespace.clone(), entry.name.clone())).collect()
+        objects.iter().map(|(uid, entry)| (uid.clone(), entry.namespace.clone())).collect()
     }
 
     /// Counts one more failure in a row, and tells how many that makes.

@@ -7,6 +7,7 @@
 //!   (client)     (pure)   (pure) (server)  (pure, then client)
 //! ```
 //!
+//! `objects` keeps what the watch showed, `queue` what is to be looked at, `memory` what was done about it, each as small as it can.
 //! Beside them: `finalizer` lets a deleted object go when its memory was freed, `events` tells people what happened,
 //! `endpoint` keeps the Service of a namespace. Writes nothing to an object but its finalizer and its status.
 
@@ -18,7 +19,9 @@ mod error;
 pub mod events;
 mod finalizer;
 mod memory;
+mod objects;
 pub mod plan;
+mod queue;
 mod reconcile;
 mod run;
 pub mod status;
@@ -27,7 +30,6 @@ pub mod validate;
 use std::sync::{Arc, RwLock};
 
 use kube::Client;
-use kube::runtime::events::{Recorder, Reporter};
 use tokio::sync::broadcast;
 
 pub use apply::Servers;
@@ -36,7 +38,6 @@ pub use reconcile::reconcile;
 pub use run::{Changes, run};
 
 use crate::api::PersistedCollection;
-use crate::api::labels::EVENT_CONTROLLER;
 use crate::pods::SharedIndex;
 use memory::Memory;
 
@@ -46,7 +47,7 @@ const TRIGGERS_MAX: usize = 1024;
 /// What reconciliations share.
 pub struct Context {
     client: Client,
-    recorder: Recorder,
+    recorder: events::Recorder,
     servers: Servers,
     pods: SharedIndex,
     memory: Memory,
@@ -56,9 +57,8 @@ pub struct Context {
 impl Context {
     /// `instance` is the operator's own pod, which Events name.
     pub fn new(client: Client, instance: Option<String>, servers: Servers, pods: SharedIndex) -> Self {
-        let reporter = Reporter { controller: EVENT_CONTROLLER.to_owned(), instance };
         Self {
-            recorder: Recorder::new(client.clone(), reporter),
+            recorder: events::Recorder::new(client.clone(), instance),
             client,
             servers,
             pods,

@@ -5,36 +5,33 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
-use kube::runtime::controller::Action;
 use tokio::time::Instant;
 
 use crate::api::PersistedCollection;
 use crate::controller::dereference::{self, Kind};
 use crate::controller::finalizer::{self, Release};
 use crate::controller::memory::{Remembered, Validated};
-use crate::controller::plan::{past, plan};
+use crate::controller::plan::{self, plan};
 use crate::controller::status::{self, Situation, View};
-use crate::controller::validate::{ValidatedCollection, validate};
+use crate::controller::validate::{self, validate};
 use crate::controller::{Context, Error, Identity, apply, events};
 use crate::engine::Requirements;
 use crate::pods::PodFacts;
-use crate::server::Report;
+use crate::server::{CollectionRequest, Report};
 
-/// When nothing calls for another look.
-const RESYNC: Duration = Duration::from_secs(300);
 /// While the server has not answered, should its word be lost.
 const ANSWER: Duration = Duration::from_secs(1);
 /// How long a namespace may be without a server before its collections say so: starting one takes less.
 const SERVER_START_MAX: Duration = Duration::from_secs(10);
 
-/// Brings one object a step further.
+/// Brings one object a step further. Gives after what time to look again, should nothing call for it before.
 ///
 /// # Guarantees
 /// Safe to call at any time and any number of times: without a change it makes no request.
 ///
 /// # Errors
 /// When the API server cannot be reached or refuses. What is wrong with the object is no error: its status says it.
-pub async fn reconcile(collection: Arc<PersistedCollection>, context: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile(collection: Arc<PersistedCollection>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
     let identity = Identity::of(&collection)?;
     let remembered = context.memory.of(&identity);
     let mut remembered = remembered.lock().await;
@@ -51,7 +48,7 @@ pub async fn reconcile(collection: Arc<PersistedCollection>, context: Arc<Contex
         look.keep(&collection).await?
     };
     context.memory.succeeded(&identity.uid);
-    Ok(look_again.map_or_else(Action::await_change, Action::requeue))
+    Ok(look_again)
 }
 
 struct Look<'a> {
@@ -74,38 +71,34 @@ impl Look<'_> {
         let identity = self.identity;
         let reference = dereference::reference_of(&collection.spec.source);
         let is_confidential = reference.as_ref().is_some_and(|reference| reference.kind == Kind::Secret);
-        let mut look_again = RESYNC;
+        let mut look_again = None;
         let mut text = None;
         if let Some(reference) = reference {
             let fetched = &mut self.remembered.fetched;
-            look_again = dereference::refresh(&self.context.client, &identity.namespace, reference, fetched).await?;
+            look_again = Some(dereference::refresh(&self.context.client, &identity.namespace, reference, fetched).await?);
             match fetched.as_ref().map(|fetched| fetched.text.clone()) {
                 Some(Err(absence)) => {
                     let shown = self.show(collection, Situation::SourceAbsent(&absence), is_confidential, None).await?;
-                    return Ok(Some(shown.no_later_than(look_again)));
+                    return Ok(shown.no_later_than(look_again));
                 }
                 found => text = found.and_then(Result::ok),
             }
         }
-        let collection_asked_for = match self.validated(collection, text) {
-            Ok(validated) => validated,
+        let request = match self.validated(collection, text) {
+            Ok(request) => request,
             Err(error) => {
                 let shown = self.show(collection, Situation::Invalid(&error), is_confidential, None).await?;
-                return Ok(Some(shown.no_later_than(look_again)));
+                return Ok(shown.no_later_than(look_again));
             }
         };
         let Some(server) = self.context.servers.find(&identity.namespace) else {
             self.take(collection, is_confidential).await?;
-            return self.await_server(collection, is_confidential).await.map(Some);
+            return self.await_server(collection, is_confidential).await;
         };
         self.remembered.without_server_since = None;
-        let requirements = collection_asked_for.requirements.clone();
-        let status = self.remembered.written.newest(collection);
-        let past = self.remembered.past.get_or_insert_with(|| past(status, identity.generation));
-        let request = plan(&identity.uid, identity.generation, collection_asked_for, past.clone());
         let is_new = self.remembered.applied.is_none();
         // Before anything is written of it: each write takes as long as many tasks.
-        let report = apply::apply(&server, request, &mut self.remembered.applied);
+        let report = apply::apply(&server, &request, &mut self.remembered.applied);
         if let Err(error) = self.take(collection, is_confidential).await {
             if is_new {
                 // Nothing holds the object, and it may be gone. If it is not, the next look hands it over again.
@@ -115,11 +108,11 @@ impl Look<'_> {
             return Err(error);
         }
         let Some(report) = report else {
-            return Ok(Some(look_again.min(ANSWER)));
+            return Ok(Some(look_again.map_or(ANSWER, |pause| pause.min(ANSWER))));
         };
-        let answer = Answer { report: &report, requirements: &requirements };
+        let answer = Answer { report: &report, requirements: &request.requirements };
         let shown = self.show(collection, Situation::Reported, is_confidential, Some(answer)).await?;
-        Ok(Some(shown.no_later_than(look_again)))
+        Ok(shown.no_later_than(look_again))
     }
 
     async fn release(mut self, collection: &PersistedCollection) -> Result<Option<Duration>, Error> {
@@ -134,7 +127,7 @@ impl Look<'_> {
         match finalizer::release(server.as_ref(), &self.identity.uid, &mut self.remembered.releasing_since) {
             Release::Waiting { look_again } => {
                 let shown = self.show(collection, Situation::Releasing, false, None).await?;
-                Ok(Some(shown.no_later_than(look_again)))
+                Ok(shown.no_later_than(Some(look_again)))
             }
             Release::Done { timed_out } => {
                 if timed_out {
@@ -154,19 +147,23 @@ impl Look<'_> {
         }
     }
 
-    /// Validation's word on this generation and this text.
+    /// What to ask the server for, by this generation and this text.
     fn validated(
         &mut self,
         collection: &PersistedCollection,
         text: Option<String>,
-    ) -> Result<ValidatedCollection, super::validate::Error> {
-        let generation = self.identity.generation;
-        let known = &mut self.remembered.validated;
-        if known.as_ref().is_none_or(|known| known.generation != generation || known.text != text) {
-            let outcome = validate(&self.identity.name, &collection.spec, text.clone());
-            *known = Some(Validated { generation, text, outcome });
+    ) -> Result<Arc<CollectionRequest>, Box<validate::Error>> {
+        let Identity { name, uid, generation, .. } = self.identity;
+        let Remembered { validated, past, written, .. } = &mut *self.remembered;
+        if let Some(known) = validated.as_ref().filter(|known| known.generation == *generation && known.text == text) {
+            return known.outcome.clone();
         }
-        known.as_ref().map(|known| known.outcome.clone()).expect("it was just made")
+        let outcome = validate(name, &collection.spec, text.clone()).map_err(Box::new).map(|validated| {
+            let past = past.get_or_insert_with(|| plan::past(written.newest(collection), *generation));
+            Arc::new(plan(uid, *generation, validated, past.clone()))
+        });
+        *validated = Some(Validated { generation: *generation, text, outcome: outcome.clone() });
+        outcome
     }
 
     /// The first acts on a new object: to say that it is worked on, and to hold it until its memory is freed.
@@ -184,14 +181,14 @@ impl Look<'_> {
         Ok(())
     }
 
-    async fn await_server(&mut self, collection: &PersistedCollection, is_confidential: bool) -> Result<Duration, Error> {
+    async fn await_server(&mut self, collection: &PersistedCollection, is_confidential: bool) -> Result<Option<Duration>, Error> {
         self.context.servers.want(&self.identity.namespace);
         let since = *self.remembered.without_server_since.get_or_insert_with(Instant::now);
         if since.elapsed() < SERVER_START_MAX {
-            return Ok(ANSWER);
+            return Ok(Some(ANSWER));
         }
         let shown = self.show(collection, Situation::NoScheduler, is_confidential, None).await?;
-        Ok(shown.no_later_than(SERVER_START_MAX))
+        Ok(shown.no_later_than(Some(SERVER_START_MAX)))
     }
 
     /// Writes the status that a situation calls for, if it says anything else than before and it is time.
@@ -247,9 +244,9 @@ struct Answer<'a> {
 }
 
 impl Shown {
-    fn no_later_than(&self, look_again: Duration) -> Duration {
+    fn no_later_than(&self, look_again: Option<Duration>) -> Option<Duration> {
         match self {
-            Self::Later(pause) => look_again.min(*pause),
+            Self::Later(pause) => Some(look_again.map_or(*pause, |look_again| look_again.min(*pause))),
             Self::Unchanged | Self::Written(_) => look_again,
         }
     }

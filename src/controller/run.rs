@@ -1,27 +1,33 @@
 //! Calls `reconcile` whenever something changed: the object, what the server says of it, or the pods of its namespace.
 
-use std::collections::HashSet;
-use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use futures::future::join_all;
-use futures::stream::{self, BoxStream};
-use futures::{FutureExt, Stream, StreamExt};
-use kube::runtime::controller::{Action, Config, ReconcileRequest, applier};
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, ResourceExt};
+use futures::stream::FuturesUnordered;
+use kube::runtime::watcher::Event;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, ResourceExt as _};
 use tokio::sync::{broadcast, mpsc};
+use tokio::time::{Instant, interval_at, sleep_until};
+use tracing::Instrument as _;
 
 use crate::api::PersistedCollection;
+use crate::controller::objects::{ObjectName, Objects};
+use crate::controller::queue::Queue;
 use crate::controller::reconcile::reconcile;
 use crate::controller::{Context, Error, backoff};
 
 /// Objects that are reconciled at the same time.
-const CONCURRENCY: u16 = 16;
+const CONCURRENCY: usize = 16;
+/// Objects of a list that are there at once.
+const LIST_PAGE: u32 = 100;
 /// After somebody else's change came in between.
 const AFTER_RACE: Duration = Duration::from_millis(250);
+/// How often all objects are looked at, though nothing calls for it.
+const RESYNC: Duration = Duration::from_secs(3600);
 
 /// What others tell the controller.
 pub struct Changes {
@@ -34,7 +40,7 @@ pub struct Changes {
 /// Why to look at objects.
 #[derive(Clone, Debug)]
 pub(super) enum Trigger {
-    Object { namespace: String, name: String },
+    Object { namespace: Box<str>, name: Box<str> },
     Namespace(String),
 }
 
@@ -65,121 +71,133 @@ async fn pass_on(context: &Context, mut changes: Changes) {
     }
 }
 
-async fn run_scope(context: Arc<Context>, scope: Option<String>) {
-    let api: Api<PersistedCollection> = match &scope {
+async fn run_scope(context: Arc<Context>, namespace: Option<String>) {
+    let api: Api<PersistedCollection> = match &namespace {
         Some(namespace) => Api::namespaced(context.client.clone(), namespace),
         None => Api::all(context.client.clone()),
     };
-    let (store, writer) = reflector::store();
-    let watch = watcher(api, watcher::Config::default())
-        .default_backoff()
-        .modify(|collection| collection.managed_fields_mut().clear())
-        .reflect(writer);
-    let from_watch = requests_of_watch(watch, store.clone(), Arc::clone(&context), scope.clone());
-    let from_triggers = requests_of_triggers(context.triggers.subscribe(), store.clone(), scope);
-    let queue = stream::select(from_watch, from_triggers).map(|object| Ok::<_, Infallible>(ReconcileRequest::from(object)));
-    let config = Config::default().concurrency(CONCURRENCY);
-    let reconcile = |collection: Arc<PersistedCollection>, context| reconcile(collection, context).boxed();
-    applier(reconcile, error_policy, context, store, queue, config)
-        .for_each(|outcome| async move {
-            if let Err(error) = outcome {
-                // Failed reconciliations were logged by the error policy; what is left is an object that is gone.
-                tracing::trace!(%error, "reconciled nothing");
+    let mut watch = pin!(watcher(api, watcher::Config::default().page_size(LIST_PAGE)).default_backoff());
+    let mut triggers = context.triggers.subscribe();
+    let mut resync = interval_at(Instant::now() + RESYNC, RESYNC);
+    let mut looks = FuturesUnordered::new();
+    let mut scope = Scope { context, namespace, objects: Objects::default(), queue: Queue::default() };
+    loop {
+        while looks.len() < CONCURRENCY
+            && let Some((object, collection)) = scope.next()
+        {
+            looks.push(look(Arc::clone(&scope.context), object, collection));
+        }
+        let due = scope.queue.next().filter(|_| looks.len() < CONCURRENCY);
+        tokio::select! {
+            Some(event) = watch.next() => scope.on_watched(event),
+            trigger = triggers.recv() => match trigger {
+                Ok(trigger) => scope.on_trigger(&trigger),
+                // Any object may have been meant.
+                Err(broadcast::error::RecvError::Lagged(_)) => scope.call_all(None),
+                Err(broadcast::error::RecvError::Closed) => return,
+            },
+            Some((object, again)) = looks.next() => {
+                scope.queue.done(object, again.map(|pause| Instant::now() + pause));
             }
-        })
-        .await;
-}
-
-/// The objects that a watch shows. Those that it takes back are let go here, for the queue no longer finds them.
-fn requests_of_watch(
-    watch: impl Stream<Item = watcher::Result<watcher::Event<PersistedCollection>>> + Send + 'static,
-    store: Store<PersistedCollection>,
-    context: Arc<Context>,
-    scope: Option<String>,
-) -> BoxStream<'static, ObjectRef<PersistedCollection>> {
-    watch
-        .flat_map(move |event| {
-            let objects = match event {
-                Ok(watcher::Event::Apply(collection)) => vec![ObjectRef::from_obj(&collection)],
-                Ok(watcher::Event::Delete(collection)) => {
-                    if let (Some(uid), Some(namespace)) = (collection.uid(), collection.namespace()) {
-                        let_go(&context, &uid, &namespace);
-                    }
-                    Vec::new()
-                }
-                // Only a whole list is in the store.
-                Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => Vec::new(),
-                Ok(watcher::Event::InitDone) => {
-                    let all = store.state();
-                    let_go_of_the_missing(&context, &all, scope.as_deref());
-                    all.iter().map(|collection| ObjectRef::from_obj(collection.as_ref())).collect()
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "watching collections failed; trying again");
-                    Vec::new()
-                }
-            };
-            stream::iter(objects)
-        })
-        .boxed()
-}
-
-/// What was deleted while nobody watched.
-fn let_go_of_the_missing(context: &Context, all: &[Arc<PersistedCollection>], scope: Option<&str>) {
-    let there: HashSet<String> = all.iter().filter_map(|collection| collection.uid()).collect();
-    for (uid, namespace, _) in context.memory.all() {
-        if scope.is_none_or(|scope| scope == namespace) && !there.contains(&uid) {
-            let_go(context, &uid, &namespace);
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            _ = resync.tick() => scope.call_all(None),
         }
     }
 }
 
-fn let_go(context: &Context, uid: &str, namespace: &str) {
-    if let Some(server) = context.servers.find(namespace) {
-        server.remove(uid);
+/// The objects of one namespace, or of all, and which of them to look at.
+struct Scope {
+    context: Arc<Context>,
+    namespace: Option<String>,
+    objects: Objects,
+    queue: Queue<ObjectName>,
+}
+
+impl Scope {
+    /// The next object to look at that is still there.
+    fn next(&mut self) -> Option<(ObjectName, PersistedCollection)> {
+        loop {
+            let object = self.queue.take(Instant::now())?;
+            match self.objects.get(&object) {
+                Some(collection) => return Some((object, collection)),
+                None => self.queue.done(object, None),
+            }
+        }
     }
-    context.memory.forget(uid);
+
+    fn on_watched(&mut self, event: watcher::Result<Event<PersistedCollection>>) {
+        match event {
+            Ok(Event::Apply(collection)) => {
+                if let Some(object) = self.objects.insert(collection) {
+                    self.queue.call(object, Instant::now());
+                }
+            }
+            Ok(Event::Delete(collection)) => {
+                self.objects.remove(&collection);
+                if let (Some(uid), Some(namespace)) = (collection.uid(), collection.namespace()) {
+                    self.let_go(&uid, &namespace);
+                }
+            }
+            Ok(Event::Init) => self.objects.begin_list(),
+            Ok(Event::InitApply(collection)) => self.objects.list(collection),
+            // Only a whole list says what is there.
+            Ok(Event::InitDone) => {
+                let there = self.objects.end_list();
+                for (uid, namespace) in self.context.memory.all() {
+                    // What was deleted while nobody watched.
+                    if self.covers(&namespace) && !there.contains(&*uid) {
+                        self.let_go(&uid, &namespace);
+                    }
+                }
+                self.call_all(None);
+            }
+            Err(error) => tracing::warn!(%error, "watching collections failed; trying again"),
+        }
+    }
+
+    fn on_trigger(&mut self, trigger: &Trigger) {
+        match trigger {
+            Trigger::Object { namespace, name } => {
+                if let Some(object) = self.objects.find(namespace, name) {
+                    self.queue.call(object, Instant::now());
+                }
+            }
+            Trigger::Namespace(namespace) => self.call_all(Some(namespace)),
+        }
+    }
+
+    fn call_all(&mut self, namespace: Option<&str>) {
+        let now = Instant::now();
+        self.objects.names(namespace).for_each(|object| self.queue.call(object, now));
+    }
+
+    fn covers(&self, namespace: &str) -> bool {
+        self.namespace.as_deref().is_none_or(|covered| covered == namespace)
+    }
+
+    fn let_go(&self, uid: &str, namespace: &str) {
+        if let Some(server) = self.context.servers.find(namespace) {
+            server.remove(uid);
+        }
+        self.context.memory.forget(uid);
+    }
 }
 
-fn requests_of_triggers(
-    triggers: broadcast::Receiver<Trigger>,
-    store: Store<PersistedCollection>,
-    scope: Option<String>,
-) -> BoxStream<'static, ObjectRef<PersistedCollection>> {
-    let in_scope = move |namespace: &str| scope.as_deref().is_none_or(|scope| scope == namespace);
-    stream::unfold(triggers, |mut triggers| async {
-        let trigger = match triggers.recv().await {
-            Ok(trigger) => Some(trigger),
-            Err(broadcast::error::RecvError::Lagged(_)) => None,
-            Err(broadcast::error::RecvError::Closed) => return None,
-        };
-        Some((trigger, triggers))
-    })
-    .flat_map(move |trigger| {
-        let all_of = |is_wanted: &dyn Fn(&str) -> bool| {
-            let all = store.state();
-            let wanted = all.iter().filter(|collection| collection.namespace().is_some_and(|namespace| is_wanted(&namespace)));
-            wanted.map(|collection| ObjectRef::from_obj(collection.as_ref())).collect::<Vec<_>>()
-        };
-        stream::iter(match trigger {
-            Some(Trigger::Object { namespace, name }) if in_scope(&namespace) => vec![ObjectRef::new(&name).within(&namespace)],
-            Some(Trigger::Object { .. }) => Vec::new(),
-            Some(Trigger::Namespace(namespace)) => all_of(&|other| other == namespace),
-            // Triggers were lost: any object may have been meant.
-            None => all_of(&|_| true),
-        })
-    })
-    .boxed()
+/// Looks at one object; gives after what time to look again.
+async fn look(context: Arc<Context>, object: ObjectName, collection: PersistedCollection) -> (ObjectName, Option<Duration>) {
+    let collection = Arc::new(collection);
+    let span = tracing::info_span!("reconcile", namespace = &*object.namespace, name = &*object.name);
+    let outcome = reconcile(Arc::clone(&collection), Arc::clone(&context)).instrument(span).await;
+    (object, outcome.unwrap_or_else(|error| after_error(&context, &collection, &error)))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "kube calls it so")]
-fn error_policy(collection: Arc<PersistedCollection>, error: &Error, context: Arc<Context>) -> Action {
+fn after_error(context: &Context, collection: &PersistedCollection, error: &Error) -> Option<Duration> {
     let (name, namespace) = (collection.name_any(), collection.namespace().unwrap_or_default());
     if error.is_race() {
         tracing::debug!(namespace, name, error = error.message(), "somebody else changed the object; looking again");
-        return Action::requeue(AFTER_RACE);
+        return Some(AFTER_RACE);
     }
     let failures = context.memory.failed(&collection.uid().unwrap_or_default());
     tracing::warn!(namespace, name, reason = error.reason(), error = error.message(), failures, "reconciliation failed");
-    if error.is_retryable() { Action::requeue(backoff::after(failures)) } else { Action::await_change() }
+    error.is_retryable().then(|| backoff::after(failures))
 }

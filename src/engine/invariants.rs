@@ -9,7 +9,7 @@ use crate::engine::task::{StateName, Task, TaskState};
 use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
 use crate::engine::user_priorities::UserPriorities;
-use crate::engine::{CollectionId, Engine, Requirements, Resources, WorkerId};
+use crate::engine::{Engine, Requirements, Resources, WorkerId};
 
 /// Up to this many tasks every stimulus is checked: a check looks at all of them.
 const CHECKED_ALWAYS_MAX: usize = 300;
@@ -168,8 +168,9 @@ impl Engine {
                 assert!(self.tasks[*key].wanted_by.contains(&Owner::Collection(*id)), "outputs are wanted");
             }
         }
-        let standing = |(id, collection): (&CollectionId, &Collection)| collection.standing.map(|standing| (standing, *id));
-        assert_eq!(self.standings, self.collections.iter().filter_map(standing).collect(), "standings");
+        let standings =
+            self.collections.iter().filter_map(|(id, collection)| collection.standing.map(|standing| (standing, *id)));
+        assert_eq!(self.standings, standings.collect(), "standings");
         for (id, task) in self.tasks.iter() {
             assert!(task.member_of.iter().all(|member| self.collections[member].members.contains(id)), "{}", task.key);
         }

@@ -150,7 +150,8 @@ pub struct Engine {
     /// All and only workers with more runs than threads.
     backlogged: BTreeSet<WorkerId>,
     requirements: RequirementTable,
-    collections: BTreeMap<CollectionId, Collection>,
+    /// Each by itself: the room of a map is often half empty.
+    collections: BTreeMap<CollectionId, Box<Collection>>,
     /// What each Client wants; the reverse of `Task::wanted_by`.
     clients: BTreeMap<ClientId, TaskSet>,
     prefixes: PrefixTable,

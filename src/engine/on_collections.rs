@@ -40,7 +40,7 @@ impl Engine {
         }
         let generation = self.generations.number(self.places[&id]);
         let is_first = !self.collections.contains_key(&id);
-        let collection = self.collections.entry(id).or_insert_with(|| Collection::new(requirements.clone()));
+        let collection = self.collections.entry(id).or_insert_with(|| Box::new(Collection::new(requirements.clone())));
         collection.requirements = requirements.clone();
         collection.generation = generation;
         let old_members = collection.members.clone();

@@ -67,7 +67,7 @@ pub async fn run(args: LocalArgs) -> Result<Outcome> {
     let (stop, stopped) = watch::channel(false);
     let mut workers = start_workers(&args, &offer, &address, &directory, &stopped).await?;
     for collection in &collections {
-        handle.apply(request(collection));
+        handle.apply(Arc::new(request(collection)));
     }
     let result = tokio::select! {
         outcome = follow(&args, &address, &collections, &handle, changes) => outcome,

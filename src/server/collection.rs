@@ -12,7 +12,7 @@ use crate::server::inputs::{MissingInput, Node, Standing, Verdict, Versions};
 /// One collection.
 #[derive(Debug)]
 pub(crate) struct Collection {
-    pub(crate) request: CollectionRequest,
+    pub(crate) request: Arc<CollectionRequest>,
     pub(crate) stage: Stage,
     /// Counts builds: the answer of an older one is ignored.
     pub(crate) attempt: u64,
@@ -52,7 +52,7 @@ pub(crate) enum Next {
 }
 
 impl Collection {
-    pub(crate) fn new(request: CollectionRequest) -> Self {
+    pub(crate) fn new(request: Arc<CollectionRequest>) -> Self {
         Self {
             request,
             stage: Stage::WaitingForTurn,

@@ -33,7 +33,8 @@ const LOOK_PAUSE: u32 = 9;
 /// All collections by number and by uid.
 #[derive(Debug, Default)]
 pub(crate) struct Collections {
-    entries: BTreeMap<CollectionId, Collection>,
+    /// Each by itself: the room of a map is often half empty.
+    entries: BTreeMap<CollectionId, Box<Collection>>,
     by_uid: BTreeMap<String, CollectionId>,
     next: u32,
     /// All and only collections whose report may be out of date.
@@ -56,7 +57,7 @@ impl Collections {
     }
 
     fn live(&self) -> impl Iterator<Item = &Collection> {
-        self.entries.values().filter(|collection| !collection.is_removed)
+        self.entries.values().map(Box::as_ref).filter(|collection| !collection.is_removed)
     }
 
     /// The names that Clients see: `name` for all of a collection, and `name/output`.
@@ -103,14 +104,14 @@ impl Collections {
 
 impl Namespace {
     /// Takes what a collection should be.
-    pub(crate) fn apply(&mut self, request: CollectionRequest) {
+    pub(crate) fn apply(&mut self, request: Arc<CollectionRequest>) {
         let collections = &mut self.collections;
         let Some(id) = collections.id(&request.uid) else {
             let id = CollectionId(collections.next);
             collections.next += 1;
             collections.by_uid.insert(request.uid.clone(), id);
             let (generation, fifo_timeout_ms) = (request.past.generation, request.requirements.fifo_timeout_ms);
-            collections.entries.insert(id, Collection::new(request));
+            collections.entries.insert(id, Box::new(Collection::new(request)));
             self.collections.changed.insert(id);
             self.stimulate(Stimulus::CollectionApplied { collection: id, fifo_timeout_ms, generation });
             return self.start_builds();
@@ -148,7 +149,7 @@ impl Namespace {
     pub(crate) fn on_collection_released(&mut self, id: CollectionId) {
         self.collections.changed.remove(&id);
         let Some(collection) = self.collections.entries.remove(&id) else { return };
-        let uid = collection.request.uid;
+        let uid = collection.request.uid.clone();
         self.collections.by_uid.remove(&uid);
         self.reports.write().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         info!(collection = %collection.request.name, "released");

@@ -115,7 +115,7 @@ pub struct OutputInfo {
 
 #[derive(Debug)]
 pub(crate) enum Command {
-    Apply(Box<CollectionRequest>),
+    Apply(Arc<CollectionRequest>),
     Remove {
         uid: String,
     },
@@ -134,8 +134,8 @@ pub struct Handle {
 
 impl Handle {
     /// Makes the server keep this collection as it says. Idempotent.
-    pub fn apply(&self, request: CollectionRequest) {
-        self.send(Command::Apply(Box::new(request)));
+    pub fn apply(&self, request: Arc<CollectionRequest>) {
+        self.send(Command::Apply(request));
     }
 
     /// Lets a collection go and frees what only it held; its report disappears when that is done. Idempotent.

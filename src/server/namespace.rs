@@ -209,7 +209,7 @@ impl Namespace {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Apply(request) => self.apply(*request),
+            Command::Apply(request) => self.apply(request),
             Command::Remove { uid } => self.remove(&uid),
             Command::WorkersChanged => self.on_workers_changed(),
         }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use kube::runtime::controller::Action;
 use serde_json::json;
 
 use crate::world::{UID, World, persisted};
@@ -23,7 +22,7 @@ async fn deleted_collection_releases_before_finalizer_goes() {
     world.pause().await;
     let outcome = world.reconcile().await;
     assert_eq!(outcome.requests, ["status Releasing@1 Ready=False/Releasing"]);
-    assert_eq!(outcome.result.unwrap(), Action::requeue(Duration::from_secs(1)));
+    assert_eq!(outcome.result.unwrap(), Some(Duration::from_secs(1)));
     assert_eq!(world.stand_in.taken(), ["remove uid-1"]);
 
     world.stand_in.withdraw(UID);
@@ -60,7 +59,7 @@ async fn collection_that_was_gone_when_its_finalizer_was_taken_off_is_done() {
     let world = persisted_then_deleted().await;
     world.stand_in.withdraw(UID);
     world.api.refuse("finalizers", 404);
-    assert_eq!(world.reconcile().await.result.unwrap(), Action::await_change());
+    assert_eq!(world.reconcile().await.result.unwrap(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +68,7 @@ async fn deleted_collection_that_others_hold_is_released_and_left_alone() {
     world.api.change(|collection| collection["metadata"]["finalizers"] = json!(["other.dev/x"]));
     let outcome = world.reconcile().await;
     assert_eq!(outcome.requests, [""; 0]);
-    assert_eq!(outcome.result.unwrap(), Action::await_change());
+    assert_eq!(outcome.result.unwrap(), None);
     assert_eq!(world.stand_in.taken(), ["remove uid-1"]);
 }
 

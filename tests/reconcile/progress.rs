@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use kube::runtime::controller::Action;
 use mainstay::server::Stage;
 use serde_json::json;
 
@@ -15,7 +14,7 @@ async fn news_wait_until_two_seconds_after_the_last_write() {
     world.pass(Duration::from_millis(500)).await;
     let outcome = world.reconcile().await;
     assert_eq!(outcome.requests, [""; 0]);
-    assert_eq!(outcome.result.unwrap(), Action::requeue(Duration::from_millis(1500)));
+    assert_eq!(outcome.result.unwrap(), Some(Duration::from_millis(1500)));
     world.pass(Duration::from_millis(1500)).await;
     let requests = world.reconcile().await.settled();
     assert_eq!(requests, ["status Running@1 Ready=False/Running", "event Normal GraphAccepted: the graph has 4 tasks"]);

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use kube::runtime::controller::Action;
 use mainstay::server::{BuildError, Stage};
 use serde_json::{Value, json};
 
@@ -34,7 +33,7 @@ async fn missing_config_map_is_named_and_picked_up_when_it_appears() {
             "event Warning SourceNotFound: ConfigMap `pipelines` is not there; create it, and it is picked up",
         ]
     );
-    assert_eq!(outcome.result.unwrap(), Action::requeue(Duration::from_secs(3)));
+    assert_eq!(outcome.result.unwrap(), Some(Duration::from_secs(3)));
     assert_eq!(world.stand_in.taken(), [""; 0]);
 
     world.api.put(CONFIG_MAP, config_map("sales.py", "daily = 1"));

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use kube::runtime::controller::Action;
 use serde_json::json;
 
 use crate::world::{World, good_spec};
@@ -100,5 +99,5 @@ async fn api_server_that_fails_is_an_error_to_retry() {
 async fn event_that_is_refused_fails_nothing() {
     let world = World::with(json!({"source": {}, "collections": ["x"]}));
     world.api.refuse("event", 403);
-    assert_eq!(world.reconcile().await.result.unwrap(), Action::requeue(Duration::from_secs(300)));
+    assert_eq!(world.reconcile().await.result.unwrap(), None);
 }

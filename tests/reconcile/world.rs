@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::runtime::controller::Action;
 use mainstay::api::PersistedCollection;
 use mainstay::controller::{Context, Error, Servers, reconcile};
 use mainstay::engine::{OutputSummary, Summary, TaskCounts};
@@ -25,7 +24,7 @@ pub(crate) struct World {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) requests: Vec<String>,
-    pub(crate) result: Result<Action, Error>,
+    pub(crate) result: Result<Option<Duration>, Error>,
 }
 
 impl World {

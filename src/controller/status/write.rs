@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// What was written last, which the cache may not show yet.
 #[derive(Debug, Default)]
 pub(in crate::controller) struct Written {
-    status: Option<(u64, PersistedCollectionStatus)>,
+    status: Option<Box<(u64, PersistedCollectionStatus)>>,
     at: Option<Instant>,
 }
 
@@ -29,7 +29,7 @@ impl Written {
         &'a self,
         collection: &'a PersistedCollection,
     ) -> Option<&'a PersistedCollectionStatus> {
-        match &self.status {
+        match self.status.as_deref() {
             Some((version, status)) if version_of(collection).is_none_or(|seen| seen < *version) => Some(status),
             _ => collection.status.as_ref(),
         }
@@ -38,7 +38,7 @@ impl Written {
     /// Lets go of the last status that was written once the object has it: with many objects it is most of what is remembered.
     pub(in crate::controller) fn forget_what_shows(&mut self, collection: &PersistedCollection) {
         let seen = version_of(collection);
-        self.status = self.status.take().filter(|(version, _)| seen.is_none_or(|seen| seen < *version));
+        self.status = self.status.take().filter(|status| seen.is_none_or(|seen| seen < status.0));
     }
 
     /// How long the next write must wait.
@@ -60,7 +60,7 @@ pub(in crate::controller) async fn write(
     status: &PersistedCollectionStatus,
     written: &mut Written,
 ) -> Result<PersistedCollection, Error> {
-    let seen = version_of(collection).max(written.status.as_ref().map(|(version, _)| *version));
+    let seen = version_of(collection).max(written.status.as_ref().map(|status| status.0));
     let object = json!({
         "apiVersion": PersistedCollection::api_version(&()),
         "kind": PersistedCollection::kind(&()),
@@ -70,7 +70,7 @@ pub(in crate::controller) async fn write(
     written.at = Some(Instant::now());
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     let stored = api.patch_status(&identity.name, &parameters, &Patch::Apply(object)).await.map_err(Error::WriteStatus)?;
-    written.status = version_of(&stored).map(|version| (version, status.clone()));
+    written.status = version_of(&stored).map(|version| Box::new((version, status.clone())));
     Ok(stored)
 }
 

@@ -27,7 +27,7 @@ fn cycle() -> Verdict {
     Verdict::Cycle(vec!["a".to_owned(), "b".to_owned()])
 }
 
-fn request(revision: &str) -> CollectionRequest {
+fn request(revision: &str) -> Arc<CollectionRequest> {
     let build = BuildRequest {
         name: "b".to_owned(),
         source: Source::Python { text: String::new() },
@@ -38,7 +38,7 @@ fn request(revision: &str) -> CollectionRequest {
         optimize_options: serde_json::Map::new(),
         actors: Actors::default(),
     };
-    CollectionRequest {
+    Arc::new(CollectionRequest {
         uid: "b".to_owned(),
         name: "b".to_owned(),
         generation: 1,
@@ -46,7 +46,7 @@ fn request(revision: &str) -> CollectionRequest {
         build: Arc::new(build),
         requirements: Requirements::default(),
         past: Past::default(),
-    }
+    })
 }
 
 fn error() -> BuildError {
