@@ -32,17 +32,24 @@ class ApiServer:
 
     def request(self, method, path, body=None, content="application/json"):
         """What the API server answers, as text."""
-        if not hasattr(self.local, "connection"):
-            self.local.connection = http.client.HTTPSConnection(
-                self.address.hostname, self.address.port, context=self.context
-            )
-        connection = self.local.connection
-        connection.request(method, path, body and json.dumps(body), {"Content-Type": content})
-        response = connection.getresponse()
+        try:
+            response = self.answer(method, path, body, content)
+        except http.client.RemoteDisconnected:
+            # It closes connections on which nothing was said for long.
+            del self.local.connection
+            response = self.answer(method, path, body, content)
         text = response.read().decode()
         if response.status >= 300:
             raise RuntimeError(f"{method} {path}: {response.status} {text}")
         return text
+
+    def answer(self, method, path, body, content):
+        if not hasattr(self.local, "connection"):
+            self.local.connection = http.client.HTTPSConnection(
+                self.address.hostname, self.address.port, context=self.context
+            )
+        self.local.connection.request(method, path, body and json.dumps(body), {"Content-Type": content})
+        return self.local.connection.getresponse()
 
     def get(self, path):
         return json.loads(self.request("GET", path))
