@@ -132,7 +132,7 @@ def worker():
 def environment(name, requirements, recipe):
     """A virtual environment in a folder that `recipe` fills, unless it was made from the same requirements."""
     folder = CACHE / name
-    stamp, inputs = folder / "made-from", digest_of([*requirements, DEV / "images" / "worker-requirements.txt"])
+    stamp, inputs = folder / "made-from", digest_of(requirements)
     with locked(CACHE_LOCK):
         if stamp.exists() and stamp.read_text() == inputs:
             return folder
@@ -150,7 +150,7 @@ def venv(name="venv", requirements=DEV / "requirements.txt"):
         run(worker_image.PYTHON, "-m", "venv", "--clear", folder)
         run(folder / "bin" / "pip", "install", "--quiet", "--requirement", requirements)
 
-    return environment(name, [requirements], recipe)
+    return environment(name, [requirements, DEV / "images" / "worker-requirements.txt"], recipe)
 
 
 def bench_venv():
@@ -174,7 +174,7 @@ def release_venv(release):
         [others] = tests.glob("lib/python3*/site-packages")
         (packages / "others.pth").write_text(f"{others}\n")
 
-    return environment(f"venv-{release}", [requirements, DEV / "requirements.txt"], recipe)
+    return environment(f"venv-{release}", [requirements], recipe)
 
 
 def flights():

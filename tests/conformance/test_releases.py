@@ -7,8 +7,12 @@ from distributed.versions import VersionMismatchWarning, get_versions
 
 from test_workers import registration, say
 
-OLDEST, NEWEST = "2025.11.0", "2026.8.0"
-OTHER = NEWEST if distributed.__version__ == OLDEST else OLDEST
+
+@pytest.fixture
+def other(shared):
+    """A release that is served, and neither that of the Clients here nor of a worker."""
+    here = {distributed.__version__, *shared.observer.run(lambda: distributed.__version__).values()}
+    return next(release for release in ("2025.11.0", "2026.3.0", "2026.8.0") if release not in here)
 
 
 def versions(distributed_release, dask_release):
@@ -28,18 +32,18 @@ def as_another(monkeypatch):
     return be
 
 
-def test_a_client_of_another_release_than_the_workers_is_told(shared, as_another):
-    as_another(OTHER, OTHER)
-    with pytest.warns(VersionMismatchWarning, match=rf"\| distributed +\| {OTHER} +\| 20"):
+def test_a_client_of_another_release_than_the_workers_is_told(shared, other, as_another):
+    as_another(other, other)
+    with pytest.warns(VersionMismatchWarning, match=rf"\| distributed +\| {other} +\| 20"):
         client = Client(shared.address, set_as_default=False)
     with client:
         assert client.submit(sum, [1, 2]).result() == 3
 
 
-def test_a_worker_of_another_release_than_the_others_is_told(shared):
-    [answer] = say(shared.address, registration(versions=versions(OTHER, OTHER)))
+def test_a_worker_of_another_release_than_the_others_is_told(shared, other):
+    [answer] = say(shared.address, registration(versions=versions(other, other)))
     assert answer["status"] == "OK"
-    assert "| Package " in answer["warning"] and f"| {OTHER} " in answer["warning"]
+    assert "| Package " in answer["warning"] and f"| {other} " in answer["warning"]
 
 
 def test_a_client_that_is_not_served_raises_and_says_which_releases_are(shared, as_another):
