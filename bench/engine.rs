@@ -64,11 +64,14 @@ struct Driver {
     engine: Engine,
     runs: BTreeMap<WorkerId, VecDeque<(TaskKey, RunId)>>,
     instructions: Vec<Instruction>,
+    /// The most nanoseconds that one stimulus took.
+    longest: usize,
 }
 
 impl Driver {
     fn new(workers: u32, nthreads: u32) -> Self {
-        let mut driver = Self { engine: Engine::new(Config::default(), 0), runs: BTreeMap::new(), instructions: Vec::new() };
+        let mut driver =
+            Self { engine: Engine::new(Config::default(), 0), runs: BTreeMap::new(), instructions: Vec::new(), longest: 0 };
         for worker in (0..workers).map(WorkerId) {
             let profile = WorkerProfile {
                 address: WorkerAddress::new(format!("tcp://10.0.{}.{}:40000", worker.0 / 256, worker.0 % 256)),
@@ -87,6 +90,7 @@ impl Driver {
     }
 
     fn handle(&mut self, stimulus: Stimulus) {
+        let began = cpu_nanoseconds();
         let mut instructions = std::mem::take(&mut self.instructions);
         self.engine.handle_stimulus(Millis(0), stimulus, &mut instructions);
         for instruction in instructions.drain(..) {
@@ -97,6 +101,19 @@ impl Driver {
             }
         }
         self.instructions = instructions;
+        self.longest = self.longest.max(cpu_nanoseconds().saturating_sub(began));
+    }
+
+    /// What is large is taken in and let go of by parts.
+    fn run_parts(&mut self) {
+        while self.engine.next_timeout() == Some(Millis(0)) {
+            self.handle(Stimulus::Timeout);
+        }
+    }
+
+    /// The longest stimulus since the last call, in nanoseconds.
+    fn take_longest(&mut self) -> usize {
+        std::mem::take(&mut self.longest)
     }
 
     /// Each worker in turn answers for all that it has.
@@ -158,16 +175,19 @@ fn main() {
     let mut driver = Driver::new(workers as u32, nthreads as u32);
     let before = resident_bytes();
     let mut since = cpu_nanoseconds();
-    let mut lap = |what: &str| {
+    let mut lap = |what: &str, longest: usize| {
         let nanoseconds = (cpu_nanoseconds() - since) / tasks;
-        println!("{what:8} {nanoseconds:6} ns/task, {:5} B/task", resident_bytes().saturating_sub(before) / tasks);
+        let held = resident_bytes().saturating_sub(before) / tasks;
+        println!("{what:8} {nanoseconds:6} ns/task, {held:5} B/task, {:6} µs the longest stimulus", longest / 1_000);
         since = cpu_nanoseconds();
     };
     let client = ClientId(1);
     driver.handle(Stimulus::UpdateGraph { client, graph, wanted, requirements: Requirements::default(), submitting_task: None });
-    lap("intake");
+    driver.run_parts();
+    lap("intake", driver.take_longest());
     driver.run_all();
-    lap("run");
+    lap("run", driver.take_longest());
     driver.handle(Stimulus::ClientLeft { client });
-    lap("release");
+    driver.run_parts();
+    lap("release", driver.take_longest());
 }

@@ -86,9 +86,12 @@ impl Engine {
         }
     }
 
-    /// Has what somebody asked for arrive as a whole, before the next thing that it says.
+    /// Has what somebody asked for arrive as a whole, and what it has no use for go, before the next thing that it says.
     pub(super) fn complete_arrivals_of(&mut self, owner: Owner) {
         self.complete_arrivals(|arrival| arrival.intake.owner == owner);
+        if let Owner::Client(client) = owner {
+            self.complete_departures_of(client);
+        }
     }
 
     /// Has all graphs arrive as a whole if one of these keys is not known: it may be among what is left of them.
@@ -116,7 +119,8 @@ impl Engine {
         }
     }
 
-    /// Takes in so many more tasks; when all are there, so many wishes; and when all are known, lets go of so many tasks.
+    /// Takes in so many more tasks; when all are there, so many wishes; and when all are known, lets go of so many tasks,
+    /// and at last of so many keys of the graph.
     /// Whether something is left to do.
     fn take_in_part(&mut self, arrival: &mut Arrival, count: usize) -> bool {
         let Arrival { intake, wishes, kept } = arrival;
@@ -143,7 +147,7 @@ impl Engine {
             return true;
         }
         for _ in 0..count {
-            let Some(id) = kept.pop_first() else { return false };
+            let Some(id) = kept.pop_first() else { return intake.drop_keys(count) };
             self.tasks[id].arriving -= 1;
             self.unsettled.push_back(id);
         }

@@ -24,6 +24,7 @@ mod arrival;
 mod collection;
 mod compute_task;
 mod cycle;
+mod departure;
 mod dispatch;
 mod draining;
 mod generations;
@@ -78,6 +79,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::dask::{Priority, ShuffleId, TaskKey};
 use arrival::Arrival;
 use collection::Collection;
+use departure::Departure;
 use generations::{Generations, Place};
 use prefix::{PrefixId, PrefixTable};
 use requirement_table::RequirementTable;
@@ -188,6 +190,8 @@ pub struct Engine {
     given_up: Vec<(TaskKey, Run, Resources)>,
     /// Graphs of which only a part was taken in so far.
     arrivals: VecDeque<Arrival>,
+    /// What is let go of part by part.
+    departures: VecDeque<Departure>,
     changed: BTreeSet<CollectionId>,
     out: Vec<Instruction>,
 
@@ -232,6 +236,7 @@ impl Engine {
             frees: BTreeMap::new(),
             given_up: Vec::new(),
             arrivals: VecDeque::new(),
+            departures: VecDeque::new(),
             changed: BTreeSet::new(),
             out: Vec::new(),
             story: Story::default(),
@@ -279,8 +284,8 @@ impl Engine {
 
     /// When to call `handle_stimulus` with `Stimulus::Timeout` if nothing else happens first.
     pub fn next_timeout(&self) -> Option<Millis> {
-        let arrives_at = (!self.arrivals.is_empty()).then_some(self.now);
-        [arrives_at, self.balance_at, self.reduce_at].into_iter().flatten().min()
+        let goes_on_at = (!self.arrivals.is_empty() || !self.departures.is_empty()).then_some(self.now);
+        [goes_on_at, self.balance_at, self.reduce_at].into_iter().flatten().min()
     }
 
     fn take_in(&mut self, stimulus: Stimulus) {
@@ -330,7 +335,7 @@ impl Engine {
                 self.on_update_graph(client, graph, wanted, requirements, submitting_task.as_ref());
             }
             Stimulus::ClientDesiresKeys { client, keys } => self.on_client_desires_keys(client, &keys),
-            Stimulus::ClientReleasesKeys { client, keys } => self.on_client_releases_keys(client, &keys),
+            Stimulus::ClientReleasesKeys { client, keys } => self.on_client_releases_keys(client, keys),
             Stimulus::CancelKeys { client, keys, force } => self.on_cancel_keys(client, &keys, force),
             Stimulus::RetryKeys { keys } => self.on_retry_keys(&keys),
             Stimulus::DataScattered { client, key, nbytes, typename: _, workers } => {
@@ -339,7 +344,10 @@ impl Engine {
             Stimulus::ClientLeft { client } => self.on_client_left(client),
 
             // Dispatch and balance follow every stimulus.
-            Stimulus::Timeout => self.continue_arrivals(),
+            Stimulus::Timeout => {
+                self.continue_arrivals();
+                self.continue_departures();
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use crate::dask::TaskKey;
 use crate::engine::arrival::Wishes;
+use crate::engine::departure::Departing;
 use crate::engine::intake::Intake;
 use crate::engine::on_tasks::NBYTES_MAX;
 use crate::engine::owner::Owner;
@@ -65,21 +66,14 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_client_releases_keys(&mut self, client: ClientId, keys: &[TaskKey]) {
+    pub(super) fn on_client_releases_keys(&mut self, client: ClientId, keys: Vec<TaskKey>) {
         self.complete_arrivals_of(Owner::Client(client));
-        for key in keys {
-            match self.tasks.id(key) {
-                Some(id) => self.unwant(id, Owner::Client(client)),
-                None => self.ignore(),
-            }
-        }
+        self.depart(client, Departing::Keys(keys.into_iter()));
     }
 
     pub(super) fn on_client_left(&mut self, client: ClientId) {
         self.complete_arrivals_of(Owner::Client(client));
-        for id in self.clients.remove(&client).unwrap_or_default().iter() {
-            self.unwant(id, Owner::Client(client));
-        }
+        self.depart(client, Departing::All);
     }
 
     /// Cancels keys and what depends on them, for this Client where others want them too, with `force` for all Clients.
