@@ -338,6 +338,7 @@ impl Engine {
             Stimulus::ClientReleasesKeys { client, keys } => self.on_client_releases_keys(client, keys),
             Stimulus::CancelKeys { client, keys, force } => self.on_cancel_keys(client, &keys, force),
             Stimulus::RetryKeys { keys } => self.on_retry_keys(&keys),
+            Stimulus::RestrictTasks { tasks } => self.on_restrict_tasks(tasks),
             Stimulus::DataScattered { client, key, nbytes, typename: _, workers } => {
                 self.on_data_scattered(client, &key, nbytes, &workers);
             }

@@ -10,9 +10,10 @@ use crate::engine::departure::Departing;
 use crate::engine::intake::Intake;
 use crate::engine::on_tasks::NBYTES_MAX;
 use crate::engine::owner::Owner;
+use crate::engine::requirement_table::Requirement;
 use crate::engine::task::{Blame, Replicas, StateName, TaskState};
 use crate::engine::task_table::TaskId;
-use crate::engine::{ClientId, Engine, Graph, Instruction, Requirements, WorkerId};
+use crate::engine::{ClientId, Engine, Graph, Instruction, Requirements, WorkerId, WorkerSelector};
 
 /// A graph that a task submits runs before others of its parent's priority.
 const SUBMITTED_BY_TASK: f64 = 0.01;
@@ -132,6 +133,20 @@ impl Engine {
             self.tasks[id].failures = 0;
             self.count_in_collections(id, |collection| _ = collection.retried.remove(id));
             self.retry(id);
+        }
+    }
+
+    /// Has tasks run on these workers alone from here on; what runs already goes on. Of those that are declared, it is
+    /// declared where they run.
+    pub(super) fn on_restrict_tasks(&mut self, tasks: Vec<(TaskKey, Option<WorkerSelector>)>) {
+        for (key, workers) in tasks {
+            let Some(id) = self.tasks.id(&key).filter(|id| self.tasks[*id].member_of.is_empty()) else {
+                self.ignore();
+                continue;
+            };
+            let old = self.requirements.get(self.tasks[id].requirement);
+            let restricted = Requirement { workers, ..old.clone() };
+            self.set_requirement(id, &restricted);
         }
     }
 

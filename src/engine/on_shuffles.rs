@@ -4,7 +4,6 @@
 //! results are small, and say nothing of the data that workers have sent one another: the engine knows nothing of that.
 
 use crate::dask::TaskKey;
-use crate::engine::intake::Conditions;
 use crate::engine::requirement_table::Requirement;
 use crate::engine::rules::Step;
 use crate::engine::task::StateName;
@@ -63,10 +62,7 @@ impl Engine {
             return;
         }
         let pinned = Requirement { pinned_to: worker, ..old.clone() };
-        let requirement = self.requirements.acquire(&pinned, &self.workers);
-        let task = &self.tasks[id];
-        let conditions = Conditions { user_priority: task.priority.user, retries: task.retries, requirement };
-        self.set_conditions(id, conditions);
+        self.set_requirement(id, &pinned);
     }
 
     fn unpin_outputs(&mut self, barrier: TaskId) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::dask::{Serialized, TaskKey, WorkerAddress};
 use crate::engine::task_table::TaskId;
-use crate::engine::{Graph, Requirements, Resources};
+use crate::engine::{Graph, Requirements, Resources, WorkerSelector};
 
 /// Milliseconds since the engine started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -272,6 +272,10 @@ pub enum Stimulus {
     RetryKeys {
         keys: Vec<TaskKey>,
     },
+    /// From here on these run on the workers that are named; anywhere without names.
+    RestrictTasks {
+        tasks: Vec<(TaskKey, Option<WorkerSelector>)>,
+    },
     /// Data that a Client or `scatter` put on workers: it has no task and cannot be recomputed.
     DataScattered {
         client: ClientId,
@@ -319,6 +323,7 @@ impl Stimulus {
             Self::ClientReleasesKeys { .. } => "client-releases-keys",
             Self::CancelKeys { .. } => "cancel-keys",
             Self::RetryKeys { .. } => "retry-keys",
+            Self::RestrictTasks { .. } => "restrict-tasks",
             Self::DataScattered { .. } => "data-scattered",
             Self::ClientLeft { .. } => "client-left",
             Self::Timeout => "timeout",

@@ -7,6 +7,7 @@ use StateName::{Erred, Memory, NoWorker, Processing, Queued, Released, Waiting};
 
 use crate::dask::Priority;
 use crate::engine::intake::Conditions;
+use crate::engine::requirement_table::Requirement;
 use crate::engine::story::Moved;
 use crate::engine::task::{Blame, Replicas, Run, StateName, TaskState};
 use crate::engine::task_table::TaskId;
@@ -259,6 +260,13 @@ impl Engine {
         worker.under_way.remove(user);
         worker.occupancy_us -= expected_us;
         self.reindex(worker_id);
+    }
+
+    /// Has a task ask something else of workers.
+    pub(super) fn set_requirement(&mut self, id: TaskId, requirement: &Requirement) {
+        let requirement = self.requirements.acquire(requirement, &self.workers);
+        let task = &self.tasks[id];
+        self.set_conditions(id, Conditions { user_priority: task.priority.user, retries: task.retries, requirement });
     }
 
     /// Sets the conditions under which a task runs from now on; its present run, if any, keeps its own.

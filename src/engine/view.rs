@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::dask::{TaskKey, WorkerAddress};
+use crate::dask::{RunSpec, TaskKey, WorkerAddress};
 use crate::engine::collection::Collection;
 use crate::engine::requirement_table::{Requirement, RequirementId};
 use crate::engine::task::Fault;
@@ -199,6 +199,17 @@ impl Engine {
 
     pub fn knows(&self, key: &TaskKey) -> bool {
         self.tasks.id(key).is_some()
+    }
+
+    /// How to run a task, with what it reads in the order in which that is numbered.
+    pub fn how_to_run(&self, key: &TaskKey) -> Option<(&RunSpec, Vec<&TaskKey>)> {
+        let task = &self.tasks[self.tasks.id(key)?];
+        Some((task.run_spec.as_ref()?, task.dependencies.iter().map(|id| &self.tasks[*id].key).collect()))
+    }
+
+    /// The task that failed by itself and so failed this one.
+    pub fn blamed(&self, key: &TaskKey) -> Option<&TaskKey> {
+        Some(&self.tasks[self.tasks.id(key)?].blame()?.fault().key)
     }
 
     /// Why a task is erred.

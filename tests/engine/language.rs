@@ -301,6 +301,12 @@ impl Play {
         if word == "retry" {
             return Stimulus::RetryKeys { keys: rest.split_whitespace().map(key).collect() };
         }
+        if word == "restrict" {
+            let (restricted, names) = rest.split_once(' ').unwrap_or((rest, ""));
+            let names: Vec<String> = names.split_whitespace().map(str::to_owned).collect();
+            let workers = (!names.is_empty()).then(|| WorkerSelector { names, ..WorkerSelector::default() });
+            return Stimulus::RestrictTasks { tasks: vec![(key(restricted), workers)] };
+        }
         let (name, rest) = rest.split_once([':', ' ']).unwrap_or((rest, ""));
         let client = ClientId(number(name));
         let mut words: Vec<&str> = rest.split_whitespace().collect();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mainstay::dask::{TaskKey, WorkerAddress};
 use mainstay::engine::{
     ClientId, CollectionId, Config, Engine, Instruction, Millis, POLICIES, Past, Resources, RunId, Stimulus, Summary, WorkerId,
-    WorkerProfile, WorkerStatus,
+    WorkerProfile, WorkerSelector, WorkerStatus,
 };
 
 use crate::draw::{Draw, KEYS, amount, graph, key, requirements};
@@ -313,7 +313,7 @@ impl World {
     fn change_wishes(&mut self, draw: &mut Draw) {
         let client = ClientId(draw.below(CLIENTS));
         let keys: Vec<TaskKey> = (0..1 + draw.below(4)).map(|_| key(draw.below(KEYS))).collect();
-        match draw.below(6) {
+        match draw.below(7) {
             0 => {
                 self.wants.extend(keys.iter().map(|key| (client, key.clone())));
                 self.hear(Stimulus::ClientDesiresKeys { client, keys });
@@ -324,6 +324,12 @@ impl World {
             }
             3 => self.handle(Stimulus::CancelKeys { client, keys, force: draw.one_in(2) }),
             4 => self.handle(Stimulus::RetryKeys { keys }),
+            5 => {
+                let names = self.any_worker(draw, |_| true).map(|worker| vec![format!("w{}", worker.0)]);
+                let workers = names.map(|names| WorkerSelector { names, ..WorkerSelector::default() });
+                let tasks = keys.into_iter().map(|key| (key, workers.clone().filter(|_| draw.one_in(2)))).collect();
+                self.handle(Stimulus::RestrictTasks { tasks });
+            }
             _ => {
                 self.wants.retain(|(wanting, _)| *wanting != client);
                 self.handle(Stimulus::ClientLeft { client });

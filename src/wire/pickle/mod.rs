@@ -12,4 +12,5 @@ mod shuffle;
 pub use global::first_global;
 pub use object::Object;
 pub use plain::{PlainError, read_plain};
+pub use run_spec::run_spec_pickle;
 pub(super) use run_spec::{write_after_blob, write_up_to_blob};

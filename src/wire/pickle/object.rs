@@ -62,6 +62,11 @@ impl Object {
         Self::call("builtins", "OSError", vec![Self::text(text)])
     }
 
+    /// A comm that ended before there was an answer.
+    pub fn comm_closed_error(text: &str) -> Self {
+        Self::call("distributed.comm.core", "CommClosedError", vec![Self::text(text)])
+    }
+
     pub fn type_error(text: &str) -> Self {
         Self::call("builtins", "TypeError", vec![Self::text(text)])
     }

@@ -9,7 +9,7 @@
 //!
 //! Source: dask 2026.8.0, _task_spec.py; CPython 3.11, Lib/pickletools.py.
 
-use crate::dask::{DependencyNames, RunSpecForm, TaskKey, Wrapping};
+use crate::dask::{DependencyNames, RunSpec, RunSpecForm, TaskKey, Wrapping};
 use crate::wire::msgpack::{Reader, Token};
 
 const PROTOCOL: &[u8] = b"\x80\x04";
@@ -34,6 +34,23 @@ const TUPLE_OF_ONE: &[u8] = b"\x85";
 const TUPLE_OF_TWO: &[u8] = b"\x86";
 const REDUCE: &[u8] = b"R";
 const STOP: &[u8] = b".";
+
+/// A run spec as a whole, for who runs it by itself. `dependencies` in the order in which it numbers them.
+pub fn run_spec_pickle<'k>(
+    run_spec: &RunSpec,
+    key: &TaskKey,
+    dependencies: impl ExactSizeIterator<Item = &'k TaskKey>,
+) -> Vec<u8> {
+    let mut buffer = Vec::new();
+    if let Some(form) = run_spec.form() {
+        write_up_to_blob(&mut buffer, form, key, None, run_spec.blob().len());
+    }
+    buffer.extend_from_slice(run_spec.blob());
+    if let Some(form) = run_spec.form() {
+        write_after_blob(&mut buffer, form, false, dependencies);
+    }
+    buffer
+}
 
 /// Writes a run spec up to its blob.
 pub(in crate::wire) fn write_up_to_blob(
