@@ -307,7 +307,13 @@ fn tests_that_documents_name_are_there() {
             assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(&path).exists(), "docs/persist.md: there is no {path}");
         }
     }
-    let tests = read("tests/differential/test_differences.py") + &read("tests/conformance/test_coordination.py");
+    let files = [
+        "differential/test_differences.py",
+        "differential/test_futures.py",
+        "conformance/test_coordination.py",
+        "conformance/test_diagnostics.py",
+    ];
+    let tests: String = files.map(|file| read(&format!("tests/{file}"))).concat();
     for name in read("docs/differences.md").split('`').skip(1).step_by(2).filter(|name| name.starts_with("test_")) {
         found += 1;
         assert!(tests.contains(&format!("\ndef {name}(")), "docs/differences.md: there is no {name}");

@@ -24,9 +24,9 @@ use crate::error::chain;
 use crate::server::admission::{Admission, Facts, Verdict};
 use crate::server::clock::unix_seconds;
 use crate::server::event::{Answer, Arrival, Event};
-use crate::server::feed;
 use crate::server::handle::Refusal;
 use crate::server::task_stream::Recording;
+use crate::server::{feed, nannies, onlookers};
 use crate::wire::document::DocumentError;
 use crate::wire::encode::encode_batch;
 use crate::wire::frame::{FrameError, Message};
@@ -205,6 +205,8 @@ async fn converse(stream: TcpStream, peer: SocketAddr, reception: &Reception, pl
         RegisterWorker::OP => worker_stream(&first, connection, reception).await,
         RegisterClient::OP => client_stream(&first, connection, reception).await,
         "feed" => Ok(feed::serve(&first, connection.receiver, connection.sender, &reception.events).await?),
+        "register_nanny" => Ok(nannies::serve(connection, &reception.events).await?),
+        "subscribe_worker_status" => Ok(onlookers::serve(connection, &reception.events).await?),
         _ => requests(first, connection, reception).await,
     }
 }

@@ -25,14 +25,14 @@ use crate::wire::value::Value;
 const BUSY_ATTEMPTS: u32 = 100;
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Fetches results and answers `gather`.
-pub(crate) fn gather(pool: Arc<Pool>, wanted: Vec<(TaskKey, Vec<WorkerAddress>)>, answer: Answer) {
+/// Fetches results, in a form that the caller can read, and answers `gather`.
+pub(crate) fn gather(pool: Arc<Pool>, wanted: Vec<(TaskKey, Vec<WorkerAddress>)>, serializers: Value, answer: Answer) {
     Arc::clone(&pool).spawn(async move {
-        reply(answer, &collect(&pool, wanted).await);
+        reply(answer, &collect(&pool, wanted, &serializers).await);
     });
 }
 
-async fn collect(pool: &Pool, wanted: Vec<(TaskKey, Vec<WorkerAddress>)>) -> Value {
+async fn collect(pool: &Pool, wanted: Vec<(TaskKey, Vec<WorkerAddress>)>, serializers: &Value) -> Value {
     let mut found: BTreeMap<TaskKey, Value> = BTreeMap::new();
     let mut left = wanted;
     // Each round asks another holder of what is still missing.
@@ -43,7 +43,7 @@ async fn collect(pool: &Pool, wanted: Vec<(TaskKey, Vec<WorkerAddress>)>) -> Val
                 by_holder.entry(holder).or_default().push(key.clone());
             }
         }
-        let fetches = by_holder.iter().map(|(holder, keys)| get_data(pool, holder, keys));
+        let fetches = by_holder.iter().map(|(holder, keys)| get_data(pool, holder, keys, serializers));
         for fetched in join_all(fetches).await {
             found.extend(fetched);
         }
@@ -58,9 +58,11 @@ async fn collect(pool: &Pool, wanted: Vec<(TaskKey, Vec<WorkerAddress>)>) -> Val
 }
 
 /// What one worker has of these keys; nothing when it cannot be reached.
-async fn get_data(pool: &Pool, holder: &WorkerAddress, keys: &[TaskKey]) -> Vec<(TaskKey, Value)> {
+async fn get_data(pool: &Pool, holder: &WorkerAddress, keys: &[TaskKey], serializers: &Value) -> Vec<(TaskKey, Value)> {
     let keys = Value::Array(keys.iter().map(Value::from).collect());
-    let request = encode_message(&Ask::new("get_data").with("keys", keys).with("who", "mainstay"));
+    let ask = Ask::new("get_data").with("keys", keys).with("who", "mainstay");
+    let ask = if serializers.is_nil() { ask } else { ask.with("serializers", serializers.clone()) };
+    let request = encode_message(&ask);
     for _ in 0..BUSY_ATTEMPTS {
         let Ok(message) = pool.call_confirmed(holder, request.clone(), acknowledgement()).await else { break };
         let Ok(answer) = Value::decode(&message) else { break };
@@ -177,10 +179,10 @@ pub(crate) fn ask_each(
 }
 
 /// The replies of all targets by worker address; else what is due to the caller in their place.
-async fn ask_all(pool: &Pool, asked: &[(Target, Value)], on_error: OnError) -> Result<Vec<(Value, Value)>, Value> {
+pub(crate) async fn ask_all(pool: &Pool, asked: &[(Target, Value)], on_error: OnError) -> Result<Vec<(Value, Value)>, Value> {
     let calls = asked.iter().map(|((worker, target), message)| async move {
         let reply = match target {
-            Some(target) => pass_on(pool, target, message).await.map_err(|error| os_error(&chain(&error))),
+            Some(target) => pass_on(pool, target, message).await.map_err(|error| call_error(&error)),
             None => Err(os_error(&format!("no worker is at {worker}"))),
         };
         // A handler that raised: the caller is to raise the same.
@@ -198,6 +200,15 @@ async fn ask_all(pool: &Pool, asked: &[(Target, Value)], on_error: OnError) -> R
         by_worker.push((worker.as_str().into(), reply));
     }
     Ok(by_worker)
+}
+
+/// What a caller is to raise about a worker that does not answer.
+fn call_error(error: &CallError) -> Value {
+    let text = chain(error);
+    match error {
+        CallError::NoAnswer { .. } => failed(&Object::comm_closed_error(&text), &text),
+        CallError::Unreachable { .. } | CallError::BadAddress { .. } => os_error(&text),
+    }
 }
 
 fn os_error(text: &str) -> Value {
@@ -218,7 +229,7 @@ pub(crate) fn reply(answer: Answer, value: &Value) {
 pub(crate) fn proxy(pool: Arc<Pool>, worker: WorkerAddress, message: Value, answer: Answer) {
     Arc::clone(&pool).spawn(async move {
         let said = pass_on(&pool, &worker, &message).await;
-        reply(answer, &said.unwrap_or_else(|error| os_error(&chain(&error))));
+        reply(answer, &said.unwrap_or_else(|error| call_error(&error)));
     });
 }
 

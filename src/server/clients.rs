@@ -155,7 +155,9 @@ impl Namespace {
         let _ = outbox.push(encode_batch(&[start]));
         let client =
             Client { name, outbox, batch: Batch::default(), lowering: None, later: VecDeque::new(), flushes: Flushes::default() };
+        let name = client.name.clone();
         self.clients.entries.insert(id, client);
+        self.note(&["all", name.as_str()], "add-client", [("client", name.as_str().into())]);
         id
     }
 
@@ -302,8 +304,10 @@ impl Namespace {
     pub(crate) fn on_client_gone(&mut self, client: ClientId) {
         let Some(entry) = self.clients.entries.remove(&client) else { return };
         info!(client = %entry.name, "a Client left");
+        self.note(&["all", entry.name.as_str()], "remove-client", [("client", entry.name.as_str().into())]);
         self.clients.unflushed.remove(&client);
         self.topics.forget(client);
+        self.samplers.forget(client);
         self.datasets.forget(client);
         self.on_reader_left(client);
         self.stimulate(Stimulus::ClientLeft { client });

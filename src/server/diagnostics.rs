@@ -173,15 +173,6 @@ impl Namespace {
         self.stimulate(Stimulus::KeepReplicas { keeps });
         Ok(Value::Nil)
     }
-
-    /// The RPC `adaptive_target`: so many workers would be done soon with what there is to do.
-    pub(crate) fn adaptive_target(&self, fields: &Fields<'_>) -> Result<Value, DocumentError> {
-        let target = fields.optional_number("target_duration")?.unwrap_or(5.0).max(0.001);
-        let occupancy: u64 = self.engine.workers().map(|worker| worker.occupancy_ms).sum();
-        let wanted = (occupancy as f64 / 1e3 / target).ceil() as u64;
-        let is_any_left = self.engine.workers().any(|worker| worker.processing > 0);
-        Ok(wanted.max(u64::from(is_any_left)).into())
-    }
 }
 
 /// What we say of our own logs: they are where Kubernetes has them.
@@ -206,7 +197,7 @@ fn empty_profile() -> Value {
 }
 
 /// Adds up the counts of equal frames.
-fn merge(profiles: Vec<Value>) -> Value {
+pub(crate) fn merge(profiles: Vec<Value>) -> Value {
     merge_to(profiles, PROFILE_DEPTH_MAX)
 }
 

@@ -116,6 +116,15 @@ pub(crate) enum Event {
         copied: Copied,
     },
     Flushed(Flushed),
+    /// Somebody wants to be told which workers come and go.
+    Onlooker {
+        outbox: Outbox,
+    },
+    /// A nanny is about to start its worker; then it has, or has failed to.
+    NannyStarts {
+        answer: oneshot::Sender<Vec<Bytes>>,
+    },
+    NannyStarted,
 }
 
 /// A worker that was admitted.

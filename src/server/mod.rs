@@ -11,6 +11,7 @@
 
 mod accept;
 mod admission;
+mod benchmark;
 mod build_document;
 mod build_request;
 mod builder;
@@ -28,18 +29,27 @@ mod event;
 mod feed;
 mod handle;
 mod inputs;
+mod memory_samples;
+mod metadata;
 mod namespace;
+mod nannies;
+mod onlookers;
+mod performance_report;
 mod plugins;
 mod rebalance;
+mod replay;
 mod replicate;
 mod requests;
 mod restart;
 mod retire;
+mod scaling;
+mod scatter;
 mod shuffles;
 mod stand_in;
 mod task_stream;
 mod topics;
 mod versions;
+mod worker_messages;
 mod workers;
 
 use std::sync::Arc;

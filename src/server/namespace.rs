@@ -21,6 +21,9 @@ use crate::server::coordination::WaitingCalls;
 use crate::server::datasets::Datasets;
 use crate::server::event::Event;
 use crate::server::handle::{Command, Reports};
+use crate::server::memory_samples::Samplers;
+use crate::server::nannies::StartingNannies;
+use crate::server::onlookers::Onlookers;
 use crate::server::plugins::Plugins;
 use crate::server::restart::Restarts;
 use crate::server::retire::Retirements;
@@ -46,6 +49,9 @@ pub(crate) struct Namespace {
     pub(crate) topics: Topics,
     pub(crate) plugins: Plugins,
     pub(crate) task_stream: TaskStream,
+    pub(crate) samplers: Samplers,
+    pub(crate) onlookers: Onlookers,
+    pub(crate) starting_nannies: StartingNannies,
     pub(crate) restarts: Restarts,
     pub(crate) retirements: Retirements,
     pub(crate) coordination: Coordination,
@@ -108,6 +114,9 @@ impl Namespace {
             topics: Topics::default(),
             plugins: Plugins::default(),
             task_stream: TaskStream::default(),
+            samplers: Samplers::default(),
+            onlookers: Onlookers::default(),
+            starting_nannies: StartingNannies::default(),
             restarts: Restarts::default(),
             retirements: Retirements::default(),
             coordination: Coordination::default(),
@@ -135,6 +144,7 @@ impl Namespace {
         loop {
             let timeout = self.engine.next_timeout().map(|at| self.instant(at));
             let patience = self.coordination.next_timeout().map(|at| self.instant(at));
+            let sampling = self.samplers.next_due().map(tokio::time::Instant::from);
             let look = self.collections.next_look().map(tokio::time::Instant::from);
             tokio::select! {
                 _ = events.recv_many(&mut arrived, EVENTS_A_TURN_MAX) => {
@@ -160,6 +170,9 @@ impl Namespace {
                 () = sleep_until(patience.unwrap_or_else(tokio::time::Instant::now)), if patience.is_some() => {
                     self.look_at_the_clock();
                 }
+                () = sleep_until(sampling.unwrap_or_else(tokio::time::Instant::now)), if sampling.is_some() => {
+                    self.look_at_the_clock();
+                }
                 _ = tick.tick() => {
                     self.look_at_the_clock();
                     self.on_tick();
@@ -167,6 +180,7 @@ impl Namespace {
             }
             self.act();
             self.look_if_due();
+            self.sample_memory_if_due();
             self.coordinate_if_due();
             self.flush();
         }
@@ -204,6 +218,12 @@ impl Namespace {
             Event::Copied { errand, copied } => self.on_copied(errand, copied),
             Event::Killed { restart, alive } => self.on_killed(restart, &alive),
             Event::Flushed(flushed) => self.on_flushed(flushed),
+            Event::Onlooker { outbox } => self.on_onlooker(outbox),
+            Event::NannyStarts { answer } => {
+                // It has gone again when nobody takes it; that it has is told apart.
+                let _ = answer.send(self.on_nanny_starts().encode());
+            }
+            Event::NannyStarted => self.on_nanny_started(),
         }
     }
 

@@ -14,8 +14,14 @@ use crate::wire::value::Value;
 
 /// Plugins kept of each kind: every new worker gets all of them.
 const PLUGINS_MAX: usize = 1000;
+/// Where Dask's own plugins are.
+const MODULE: &str = "distributed.diagnostics.plugin";
 /// What `Client.upload_file` has for the scheduler besides the plugin for workers.
-const UPLOAD_FILE: (&str, &str) = ("distributed.diagnostics.plugin", "SchedulerUploadFile");
+const UPLOAD_FILE: &str = "SchedulerUploadFile";
+/// Plugins for the scheduler that have others for workers or nannies, which install something where those are.
+const INSTALLERS: [&str; 3] = ["InstallPlugin", "PipInstall", "CondaInstall"];
+/// What their pickles say of nannies: the name of a field, which is memoized, and `True`.
+const RESTARTS_WORKERS: &[u8] = b"restart_workers\x94\x88";
 
 /// By name, in the order of registration.
 #[derive(Debug)]
@@ -103,8 +109,7 @@ impl Namespace {
             return Ok(Value::Map(Vec::new()).into());
         }
         if !self.plugins.keep(host, name, plugin.clone()) {
-            let text = format!("there are {PLUGINS_MAX} {} plugins, and no room for {name}: unregister some", host.name());
-            return Ok(rpc::failed(&Object::value_error(&text), &text).into());
+            return Ok(no_room(host, name).into());
         }
         let message = Value::map([("op", host.ops().0.into()), ("plugin", Value::Binary(plugin)), ("name", name.into())]);
         Ok(tell_hosts(host, message))
@@ -120,20 +125,76 @@ impl Namespace {
         Ok(tell_hosts(host, Value::map([("op", host.ops().1.into()), ("name", name.into())])))
     }
 
-    /// `register_scheduler_plugin`: there is no Python here to run one.
-    pub(crate) fn register_scheduler_plugin(&mut self, fields: &Fields<'_>) -> Result<Value, DocumentError> {
-        // The file itself comes with a plugin for workers, which graphs are lowered on as well.
-        if first_global(&fields.binary("plugin")?) == Some(UPLOAD_FILE) {
-            return Ok(Value::Nil);
+    /// `register_scheduler_plugin`: there is no Python here to run one. What Dask's own are for is done on workers and nannies.
+    pub(crate) fn register_scheduler_plugin(&mut self, fields: &Fields<'_>) -> Result<Reply, DocumentError> {
+        let plugin = fields.binary("plugin")?;
+        match first_global(&plugin) {
+            // The file itself comes with a plugin for workers, which graphs are lowered on as well.
+            Some((MODULE, UPLOAD_FILE)) => Ok(Value::Nil.into()),
+            Some((MODULE, class)) if INSTALLERS.contains(&class) => Ok(self.register_installer(fields.text("name")?, plugin)),
+            _ => Ok(self.refuse("register_scheduler_plugin").into()),
         }
-        Ok(self.refuse("register_scheduler_plugin"))
+    }
+
+    /// Installs something where the workers are, and where later ones will be.
+    ///
+    /// Source: distributed 2026.8.0, diagnostics/plugin.py: `InstallPlugin`.
+    fn register_installer(&mut self, name: &str, plugin: Bytes) -> Reply {
+        let (host, class) = match plugin.windows(RESTARTS_WORKERS.len()).any(|bytes| bytes == RESTARTS_WORKERS) {
+            true => (Host::Nanny, "_InstallNannyPlugin"),
+            false => (Host::Worker, "_InstallWorkerPlugin"),
+        };
+        if self.plugins.has(host, name) {
+            return Value::Nil.into();
+        }
+        // Of the plugin only the function that installs is taken: `getattr(pickle.loads(plugin), "_install_fn")`.
+        let loaded = Object::call("pickle", "loads", vec![Object::Binary(plugin)]);
+        let install = Object::call("builtins", "getattr", vec![loaded, Object::text("_install_fn")]);
+        let plugin = Object::call(MODULE, class, vec![install, Object::text(name)]).dumps();
+        if !self.plugins.keep(host, name, plugin.clone()) {
+            return no_room(host, name).into();
+        }
+        let message = Value::map([("op", host.ops().0.into()), ("plugin", Value::Binary(plugin)), ("name", name.into())]);
+        Reply::later(move |namespace, answer| {
+            let targets = namespace.targets_of_all(host == Host::Nanny);
+            let asked = targets.into_iter().map(|target| (target, message.clone())).collect();
+            call::ask_each(namespace.pool.clone(), asked, OnError::Raise, answer, |replies| {
+                replies.into_iter().find_map(|(_, reply)| raised(reply)).unwrap_or(Value::Nil)
+            });
+        })
+    }
+
+    /// `unregister_scheduler_plugin`: ends what `register_installer` began; others are not there.
+    pub(crate) fn unregister_scheduler_plugin(&mut self, fields: &Fields<'_>) -> Result<Reply, DocumentError> {
+        let name = fields.text("name")?;
+        let host = if self.plugins.has(Host::Nanny, name) { Host::Nanny } else { Host::Worker };
+        self.unregister_plugin(host, fields)
     }
 }
 
+/// What a host says that could not do it, so that the Client raises it.
+fn raised(mut reply: Value) -> Option<Value> {
+    let Value::Map(fields) = &mut reply else { return None };
+    let (_, status) = fields.iter_mut().find(|(name, _)| name.as_text() == Some("status"))?;
+    if status.as_text() != Some("error") {
+        return None;
+    }
+    *status = "uncaught-error".into();
+    Some(reply)
+}
+
+fn no_room(host: Host, name: &str) -> Value {
+    let text = format!("there are {PLUGINS_MAX} {} plugins, and no room for {name}: unregister some", host.name());
+    rpc::failed(&Object::value_error(&text), &text)
+}
+
 fn tell_hosts(host: Host, message: Value) -> Reply {
-    Reply::later(move |namespace, answer| {
-        let targets = namespace.targets_of_all(host == Host::Nanny);
-        call::broadcast(namespace.pool.clone(), targets, message, OnError::Raise, answer);
+    Reply::later(move |namespace, answer| match host {
+        Host::Worker => {
+            let targets = namespace.targets_of_all(false);
+            call::broadcast(namespace.pool.clone(), targets, message, OnError::Raise, answer);
+        }
+        Host::Nanny => namespace.tell_nannies(message, answer),
     })
 }
 

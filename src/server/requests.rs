@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use tracing::debug;
 
 use crate::dask::{TaskKey, WorkerAddress};
-use crate::engine::{ClientId, Stimulus, WorkerId};
+use crate::engine::{Stimulus, WorkerId, WorkerSelector};
 use crate::server::call::{self, OnError, Target};
 use crate::server::coordination;
 use crate::server::datasets::{Change, Put};
 use crate::server::diagnostics;
-use crate::server::event::{Answer, Scattered};
+use crate::server::event::Answer;
 use crate::server::namespace::Namespace;
 use crate::server::plugins::Host;
 use crate::server::workers::Worker;
@@ -86,7 +86,6 @@ impl Namespace {
             "get_metadata" => self.get_metadata(&fields)?,
             "set_metadata" => self.set_metadata(&fields)?,
             "register_nanny" => rpc::nanny_registered(self.plugins.of(Host::Nanny)),
-            "register_scheduler_plugin" => self.register_scheduler_plugin(&fields)?,
             "unregister" => {
                 if let Some(worker) = self.worker_of(peer, &fields.address("address")?) {
                     self.on_worker_gone(worker);
@@ -98,6 +97,10 @@ impl Namespace {
                     self.set_resources(worker, &fields.numbers_by_name("resources")?);
                 }
                 "OK".into()
+            }
+            "set_restrictions" => {
+                self.set_restrictions(&fields)?;
+                Value::Nil
             }
             "update_data" => {
                 self.update_data(&fields)?;
@@ -119,6 +122,13 @@ impl Namespace {
             "worker_logs" => return self.worker_logs(&fields),
             "logs" | "get_logs" => diagnostics::own_logs(),
             "get_story" => self.story(&fields)?,
+            "get_runspec" => self.get_runspec(&fields)?,
+            "get_error_cause" => self.get_error_cause(&fields)?,
+            "run_function" => self.run_function(&fields)?,
+            "performance_report" => return self.performance_report(&fields),
+            "memory_sampler_start" => self.start_memory_sampler(&fields)?,
+            "memory_sampler_stop" => self.stop_memory_sampler(&fields)?,
+            "benchmark_hardware" => return Ok(self.benchmark_hardware()),
             "get_cluster_state" => return self.cluster_state(&fields),
             "get_task_prefix_states" => self.prefix_states(),
             "get_task_stream" => self.get_task_stream(&fields)?,
@@ -127,10 +137,13 @@ impl Namespace {
             "stop_task_metadata" => self.stop_task_metadata(&fields)?,
             "amm_handler" => self.amm_handler(&fields)?,
             "adaptive_target" => self.adaptive_target(&fields)?,
+            "workers_to_close" => self.workers_to_close(&fields)?,
             "replicate" => return self.replicate(&fields),
             "rebalance" => return self.rebalance(&fields),
             "restart" => return self.restart(&fields),
             "restart_workers" => return self.restart_workers(&fields),
+            "register_scheduler_plugin" => return self.register_scheduler_plugin(&fields),
+            "unregister_scheduler_plugin" => return self.unregister_scheduler_plugin(&fields),
             "register_worker_plugin" => return self.register_plugin(Host::Worker, &fields),
             "unregister_worker_plugin" => return self.unregister_plugin(Host::Worker, &fields),
             "register_nanny_plugin" => return self.register_plugin(Host::Nanny, &fields),
@@ -149,11 +162,12 @@ impl Namespace {
     fn gather(&self, fields: &Fields<'_>) -> Result<Reply, DocumentError> {
         let who_has = fields.keys("keys")?.into_iter().map(|key| (self.engine.who_has(&key), key));
         let wanted = who_has.map(|(holders, key)| (key, holders)).collect();
-        Ok(Reply::later(|namespace, answer| call::gather(namespace.pool.clone(), wanted, answer)))
+        let serializers = fields.optional_value("serializers")?;
+        Ok(Reply::later(|namespace, answer| call::gather(namespace.pool.clone(), wanted, serializers, answer)))
     }
 
     fn proxy(&self, fields: &Fields<'_>) -> Result<Reply, DocumentError> {
-        let (worker, message) = (fields.address("worker")?, fields.value("msg")?);
+        let (worker, message) = (fields.address("worker")?, message_to_pass_on(fields)?);
         Ok(Reply::later(|namespace, answer| call::proxy(namespace.pool.clone(), worker, message, answer)))
     }
 
@@ -163,7 +177,7 @@ impl Namespace {
             Err(text) => return Ok(rpc::failed(&Object::value_error(&text), &text).into()),
         };
         let targets = self.targets(fields, fields.optional_boolean("nanny")?.unwrap_or_default())?;
-        let message = fields.value("msg")?;
+        let message = message_to_pass_on(fields)?;
         Ok(Reply::later(move |namespace, answer| {
             call::broadcast(namespace.pool.clone(), targets, message, on_error, answer);
         }))
@@ -193,48 +207,6 @@ impl Namespace {
     pub(crate) fn targets_of_all(&self, nanny: bool) -> Vec<Target> {
         let called = |worker: &Worker| if nanny { worker.nanny.clone() } else { Some(worker.address.clone()) };
         self.workers.iter().filter_map(|(_, worker)| Some((worker.address.clone(), Some(called(worker)?)))).collect()
-    }
-
-    fn scatter(&mut self, fields: &Fields<'_>) -> Result<Reply, DocumentError> {
-        let data = fields.by_key("data")?;
-        let client = fields.optional_text("client")?.and_then(|name| self.clients.by_name(name));
-        let client = client.unwrap_or_else(|| self.clients.standing("scatter"));
-        let targets = self.selected(fields)?.into_iter().filter(|(_, worker)| worker.status == "running");
-        let targets: Vec<_> = targets.map(|(id, worker)| (id, worker.address.clone())).collect();
-        let copies = copies(&fields.optional_value("broadcast")?, targets.len());
-        Ok(Reply::later(move |namespace, answer| {
-            let scatter = call::Scatter { client, data, targets, copies };
-            call::scatter(namespace.pool.clone(), namespace.events.clone(), scatter, answer);
-        }))
-    }
-
-    /// A Client has put values on workers by itself and says where.
-    fn update_data(&mut self, fields: &Fields<'_>) -> Result<(), DocumentError> {
-        let client = fields.optional_text("client")?.and_then(|name| self.clients.by_name(name));
-        let client = client.unwrap_or_else(|| self.clients.standing("scatter"));
-        let sizes = if fields.has("nbytes") { fields.by_key("nbytes")? } else { Vec::new() };
-        let sizes: std::collections::BTreeMap<TaskKey, Value> = sizes.into_iter().collect();
-        for (key, holders) in fields.by_key("who_has")? {
-            let holders = holders.as_elements().unwrap_or_default().iter();
-            let workers: Vec<WorkerId> =
-                holders.filter_map(|holder| self.workers.by_address(&WorkerAddress::new(holder.as_text()?))).collect();
-            let nbytes = sizes.get(&key).and_then(Value::as_integer);
-            let nbytes = nbytes.unwrap_or_default().max(0) as u64;
-            if !workers.is_empty() {
-                self.stimulate(Stimulus::DataScattered { client, key, nbytes, typename: String::new(), workers });
-            }
-        }
-        Ok(())
-    }
-
-    /// Scattered values have reached their workers: from here on they are data of the engine.
-    pub(crate) fn on_scattered(&mut self, client: ClientId, scattered: Vec<Scattered>, answer: Answer) {
-        let keys: Vec<TaskKey> = scattered.iter().map(|each| each.key.clone()).collect();
-        for Scattered { key, nbytes, workers } in scattered {
-            self.stimulate(Stimulus::DataScattered { client, key, nbytes, typename: String::new(), workers });
-        }
-        // The caller may have gone.
-        let _ = answer.send(keys_value(&keys).encode());
     }
 
     /// The workers that a request names by address, or all.
@@ -279,7 +251,22 @@ impl Namespace {
         value
     }
 
-    fn identify(&self, workers_max: i64) -> Value {
+    /// From here on these tasks run on the workers that are named; anywhere where none is.
+    fn set_restrictions(&mut self, fields: &Fields<'_>) -> Result<(), DocumentError> {
+        let names = |value: &Value| match value {
+            Value::Array(names) | Value::Set(names) => names.iter().filter_map(shown).collect(),
+            one => Vec::from_iter(shown(one).filter(|_| !one.is_nil())),
+        };
+        let tasks = fields.by_key("worker")?.into_iter().map(|(key, value)| {
+            let names = names(&value);
+            (key, (!names.is_empty()).then(|| WorkerSelector { names, ..WorkerSelector::default() }))
+        });
+        let tasks = tasks.collect();
+        self.stimulate(Stimulus::RestrictTasks { tasks });
+        Ok(())
+    }
+
+    pub(crate) fn identify(&self, workers_max: i64) -> Value {
         let shown = usize::try_from(workers_max).unwrap_or(usize::MAX);
         let threads: u64 = self.workers.iter().map(|(_, worker)| u64::from(worker.nthreads)).sum();
         let memory: u64 = self.workers.iter().filter_map(|(_, worker)| worker.memory_limit).sum();
@@ -364,38 +351,6 @@ impl Namespace {
         Ok(self.dataset(&fields.key("name")?))
     }
 
-    fn get_metadata(&self, fields: &Fields<'_>) -> Result<Value, DocumentError> {
-        let path = path(fields)?;
-        let mut place = Some(&self.metadata);
-        for step in &path {
-            if let Some(value) = place.filter(|value| value.as_map().is_none()) {
-                let text = format!("there is nothing under {path:?}: what is above is no dict but {}", value.kind());
-                return Ok(rpc::failed(&Object::type_error(&text), &text));
-            }
-            place = place.and_then(|place| lookup(place, step));
-        }
-        if let Some(value) = place {
-            return Ok(value.clone());
-        }
-        let default = fields.optional_value("default")?;
-        // The marker of "no default" is an enum of distributed.
-        if default.get("__Enum__").is_some() {
-            let text = format!("no metadata under {path:?}");
-            return Ok(rpc::failed(&Object::key_error(&text), &text));
-        }
-        Ok(default)
-    }
-
-    fn set_metadata(&mut self, fields: &Fields<'_>) -> Result<Value, DocumentError> {
-        let value = fields.optional_value("value")?;
-        let mut place = &mut self.metadata;
-        for step in path(fields)? {
-            place = entry(place, step);
-        }
-        *place = value;
-        Ok(Value::Nil)
-    }
-
     /// One sentence for what cannot be, and what to do instead.
     pub(crate) fn refuse(&mut self, op: &str) -> Value {
         self.count_unknown_op(op);
@@ -417,8 +372,19 @@ impl Namespace {
     }
 }
 
-fn keys_value(keys: &[TaskKey]) -> Value {
+pub(crate) fn keys_value(keys: &[TaskKey]) -> Value {
     Value::Array(keys.iter().map(Value::from).collect())
+}
+
+/// What a caller wants a worker to be asked, with the forms of answers that the caller can read.
+fn message_to_pass_on(fields: &Fields<'_>) -> Result<Value, DocumentError> {
+    let mut message = fields.value("msg")?;
+    if let Value::Map(entries) = &mut message
+        && fields.has("serializers")
+    {
+        entries.push(("serializers".into(), fields.value("serializers")?));
+    }
+    Ok(message)
 }
 
 /// An address or a name; names of digits are numbers in Dask.
@@ -427,41 +393,7 @@ pub(crate) fn shown(name: &Value) -> Option<String> {
     Some(name.as_text().map_or_else(|| name.to_string(), str::to_owned))
 }
 
-/// On how many workers each value is to be: `broadcast` says one, a number, or all.
-fn copies(broadcast: &Value, workers: usize) -> usize {
-    match broadcast {
-        Value::Boolean(true) => workers,
-        Value::Integer(number) => usize::try_from(*number).unwrap_or_default().clamp(1, workers.max(1)),
-        _ => 1,
-    }
-}
-
 /// Dataset names: a list, or one alone as older Clients send it.
 fn names(fields: &Fields<'_>) -> Result<Vec<TaskKey>, DocumentError> {
     if fields.has("names") { fields.keys("names") } else { Ok(vec![fields.key("name")?]) }
-}
-
-/// The steps into the metadata: an array, or one step alone.
-fn path(fields: &Fields<'_>) -> Result<Vec<Value>, DocumentError> {
-    Ok(match fields.value("keys")? {
-        Value::Array(steps) => steps,
-        step => vec![step],
-    })
-}
-
-fn lookup<'a>(place: &'a Value, step: &Value) -> Option<&'a Value> {
-    place.as_map()?.iter().find(|(name, _)| name == step).map(|(_, value)| value)
-}
-
-/// The place under a step, made if it is not there.
-fn entry(place: &mut Value, step: Value) -> &mut Value {
-    if !matches!(place, Value::Map(_)) {
-        *place = Value::Map(Vec::new());
-    }
-    let Value::Map(entries) = place else { unreachable!("it was made a map above") };
-    let index = entries.iter().position(|(name, _)| *name == step).unwrap_or_else(|| {
-        entries.push((step, Value::Nil));
-        entries.len() - 1
-    });
-    &mut entries[index].1
 }

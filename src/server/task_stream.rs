@@ -110,6 +110,11 @@ impl TaskStream {
         }
     }
 
+    /// The records that do not end before a time, as documents.
+    pub(crate) fn documents_since(&self, time: f64) -> Vec<Box<[u8]>> {
+        self.records.range(self.place(time)..).map(|record| record.document.clone()).collect()
+    }
+
     /// The first record that does not end before a time.
     fn place(&self, time: f64) -> usize {
         self.records.partition_point(|record| record.stop < time)

@@ -51,21 +51,58 @@ impl Topics {
     }
 }
 
+impl Topics {
+    /// What is remembered of a topic. When there are too many, the one that has been silent for longest gives way.
+    fn remembered(&mut self, topic: &str) -> &mut VecDeque<(f64, Value)> {
+        if self.events.len() >= TOPICS_MAX && !self.events.contains_key(topic) {
+            let last = |events: &VecDeque<(f64, Value)>| events.back().map_or(0.0, |(time, _)| *time);
+            let silent = self.events.iter().min_by(|(_, one), (_, other)| last(one).total_cmp(&last(other)));
+            if let Some(silent) = silent.map(|(topic, _)| topic.clone()) {
+                self.events.remove(&silent);
+            }
+        }
+        self.events.entry(topic.to_owned()).or_default()
+    }
+}
+
 impl Namespace {
+    /// Notes what the scheduler itself has seen, under the names that a stock scheduler has for it.
+    pub(crate) fn note<const MORE: usize>(&mut self, topics: &[&str], action: &str, more: [(&str, Value); MORE]) {
+        let mut fields = vec![("action".into(), action.into())];
+        fields.extend(more.map(|(name, value)| (name.into(), value)));
+        let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
+        self.log_event(&topics, &Value::Map(fields));
+    }
+
     /// Remembers an event and tells who listens.
     pub(crate) fn log_event(&mut self, topics: &[String], msg: &Value) {
         let time = unix_seconds();
         for topic in topics {
-            if self.topics.events.len() < TOPICS_MAX || self.topics.events.contains_key(topic) {
-                let events = self.topics.events.entry(topic.clone()).or_default();
-                if events.len() == EVENTS_A_TOPIC_MAX {
-                    events.pop_front();
-                }
-                events.push_back((time, msg.clone()));
+            let events = self.topics.remembered(topic);
+            if events.len() == EVENTS_A_TOPIC_MAX {
+                events.pop_front();
             }
+            events.push_back((time, msg.clone()));
             for client in self.topics.subscribers.get(topic).into_iter().flatten() {
                 self.clients.tell(*client, &ToClient::Event { topic: topic.clone(), time, msg: msg.clone() });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_topic_that_was_silent_for_longest_gives_way() {
+        let mut topics = Topics::default();
+        for index in 0..TOPICS_MAX {
+            topics.remembered(&format!("t{index}")).push_back((index as f64, Value::Nil));
+        }
+        topics.remembered("t0").push_back((1e6, Value::Nil));
+        topics.remembered("new").push_back((1e6, Value::Nil));
+        assert_eq!(topics.events.len(), TOPICS_MAX);
+        assert!(topics.events.contains_key("t0") && !topics.events.contains_key("t1"));
     }
 }

@@ -9,19 +9,19 @@ use bytes::Bytes;
 use tracing::{info, warn};
 
 use crate::comm::Outbox;
-use crate::dask::{WorkerAddress, readable_exception};
-use crate::engine::{Amount, ComputeTask, Failure, Resources, RunId, Stimulus, WorkerId, WorkerProfile, WorkerStatus};
+use crate::dask::WorkerAddress;
+use crate::engine::{Amount, ComputeTask, Resources, Stimulus, WorkerId, WorkerProfile, WorkerStatus};
 use crate::server::admission::{Facts, Verdict};
-use crate::server::carry_out::run_of_steal_request;
 use crate::server::clock::unix_seconds;
 use crate::server::event::Arrival;
 use crate::server::handle::Refusal;
+use crate::server::memory_samples::MemoryReadings;
 use crate::server::namespace::Namespace;
 use crate::server::plugins::Host;
 use crate::server::versions::mismatches;
 use crate::wire::encode::Batch;
 use crate::wire::messages::rpc::{self, HeartbeatWorker, RegisterWorker};
-use crate::wire::messages::{ComputeTaskView, FromWorker, TaskErred, TaskFinished, ToWorker};
+use crate::wire::messages::{ComputeTaskView, ToWorker};
 use crate::wire::value::Value;
 
 /// A registered worker that sends no heartbeat for this long is given up, as in Dask (`distributed.scheduler.worker-ttl`).
@@ -40,7 +40,7 @@ const REFUSAL_TTL: Duration = Duration::from_secs(600);
 /// All workers by number.
 #[derive(Debug, Default)]
 pub(crate) struct Workers {
-    entries: BTreeMap<WorkerId, Worker>,
+    pub(crate) entries: BTreeMap<WorkerId, Worker>,
     by_address: BTreeMap<WorkerAddress, WorkerId>,
     next: u32,
     /// All workers with messages waiting, and some that have gone.
@@ -64,6 +64,7 @@ pub(crate) struct Worker {
     services: Value,
     /// A document, read when somebody asks.
     metrics: Bytes,
+    pub(crate) memory: MemoryReadings,
     /// What its own flag says: only these names may go to it on the wire.
     pub(crate) declared: Resources,
     /// The statements that it has been told to run, which import what tasks need.
@@ -74,10 +75,10 @@ pub(crate) struct Worker {
     outbox: Outbox,
     /// What it is told at the end of the turn.
     batch: Batch,
-    last_seen: Instant,
+    pub(crate) last_seen: Instant,
     last_seen_unix: f64,
     /// It has said that it closes, or was told to.
-    is_leaving: bool,
+    pub(crate) is_leaving: bool,
 }
 
 impl Workers {
@@ -244,7 +245,7 @@ fn declared(resources: &[(String, f64)]) -> Resources {
     Resources(resources.iter().filter_map(|(name, amount)| Some((name.clone(), Amount::from_f64(*amount).ok()?))).collect())
 }
 
-fn status(text: &str) -> WorkerStatus {
+pub(crate) fn status(text: &str) -> WorkerStatus {
     match text {
         "running" => WorkerStatus::Running,
         "paused" => WorkerStatus::Paused,
@@ -282,6 +283,8 @@ impl Namespace {
         if self.workers.refusal().is_some_and(|refusal| refusal.worker == name) {
             self.set_refusal(None);
         }
+        let mut memory = MemoryReadings::default();
+        memory.take_in(&registration.metrics, 0, Instant::now());
         let worker = Worker {
             address: address.clone(),
             name,
@@ -293,6 +296,7 @@ impl Namespace {
             local_directory: registration.local_directory,
             services: registration.services,
             metrics: registration.metrics,
+            memory,
             declared: declared(&resources),
             imported: BTreeSet::new(),
             facts,
@@ -308,6 +312,8 @@ impl Namespace {
         self.workers.entries.insert(id, worker);
         self.workers.by_address.insert(address, id);
         self.stimulate(Stimulus::WorkerJoined { worker: id, profile });
+        self.tell_of_new_worker(id);
+        self.note_new_worker(id);
         if first_status != WorkerStatus::Init {
             self.stimulate(Stimulus::WorkerStatusChanged { worker: id, status: first_status });
         }
@@ -335,64 +341,6 @@ impl Namespace {
         Some(format!("name taken, {}: {} has it", registration.name, holder.address))
     }
 
-    pub(crate) fn on_worker_says(&mut self, worker: WorkerId, messages: Vec<FromWorker>) {
-        let Some(entry) = self.workers.entries.get_mut(&worker) else { return };
-        entry.last_seen = Instant::now();
-        for message in messages {
-            let is_last = matches!(message, FromWorker::CloseStream);
-            self.on_worker_message(worker, message);
-            if is_last {
-                return;
-            }
-        }
-    }
-
-    fn on_worker_message(&mut self, worker: WorkerId, message: FromWorker) {
-        let stimulus = match message {
-            FromWorker::TaskFinished(finished) => task_finished(worker, finished),
-            FromWorker::TaskErred(erred) => task_erred(worker, *erred),
-            FromWorker::Reschedule { key } => Stimulus::Reschedule { worker, key },
-            FromWorker::LongRunning { key, run_id, compute_duration } => {
-                Stimulus::LongRunning { worker, key, run_id: RunId(run_id), compute_ms: compute_duration.map(|s| s * 1e3) }
-            }
-            FromWorker::ReleaseWorkerData { key } => Stimulus::ReleaseWorkerData { worker, key },
-            FromWorker::AddKeys { keys } => Stimulus::AddKeys { worker, keys },
-            FromWorker::RequestRefreshWhoHas { keys } => Stimulus::RequestRefreshWhoHas { worker, keys },
-            FromWorker::StealResponse { key, state, stimulus_id } => {
-                // Without a run it answers no question of ours.
-                let run_id = run_of_steal_request(&stimulus_id).unwrap_or(RunId(0));
-                Stimulus::StealResponse { worker, key, run_id, state }
-            }
-            FromWorker::WorkerStatusChange { status } => return self.on_worker_status(worker, status),
-            FromWorker::LogEvent { topics, msg } => return self.on_worker_logs(worker, topics, msg),
-            FromWorker::KeepAlive => return,
-            FromWorker::CloseStream => return self.on_worker_closes(worker),
-            FromWorker::Unknown { op } => return self.count_unknown_op(&op),
-        };
-        self.hear(stimulus);
-    }
-
-    fn on_worker_status(&mut self, worker: WorkerId, text: String) {
-        let Some(entry) = self.workers.entries.get_mut(&worker) else { return };
-        let new = status(&text);
-        let is_first = entry.status != "running" && new == WorkerStatus::Running;
-        entry.is_leaving = matches!(new, WorkerStatus::Closing | WorkerStatus::ClosingGracefully);
-        entry.status = text;
-        self.stimulate(Stimulus::WorkerStatusChanged { worker, status: new });
-        if is_first {
-            self.retry_failed_builds();
-        }
-        self.start_builds();
-        self.start_lowering();
-    }
-
-    fn on_worker_closes(&mut self, worker: WorkerId) {
-        if let Some(entry) = self.workers.entries.get_mut(&worker) {
-            entry.is_leaving = true;
-        }
-        self.on_worker_gone(worker);
-    }
-
     /// A worker's comm has ended, or is given up.
     pub(crate) fn on_worker_gone(&mut self, worker: WorkerId) {
         let Some(entry) = self.workers.entries.remove(&worker) else { return };
@@ -400,6 +348,9 @@ impl Namespace {
         self.pool.forget(&entry.address);
         let expected = entry.is_leaving || entry.facts.pod.as_deref().is_some_and(|pod| self.admission.is_ending(pod));
         info!(worker = %entry.name, address = %entry.address, expected, "a worker left");
+        self.tell_of_lost_worker(entry.address.as_str());
+        let gone = [("worker", entry.address.as_str().into()), ("expected", expected.into())];
+        self.note(&["all", entry.address.as_str()], "remove-worker", gone);
         let barriers = self.give_up_shuffles_of(&entry.address);
         self.stimulate(Stimulus::WorkerLeft { worker, expected, barriers });
         // What waits to be built may wait for another reason now.
@@ -414,6 +365,8 @@ impl Namespace {
         entry.last_seen = Instant::now();
         entry.last_seen_unix = unix_seconds();
         let HeartbeatWorker { metrics, memory, bandwidth, executing, .. } = heartbeat;
+        let nbytes = self.engine.worker(worker).map_or(0, |worker| worker.nbytes);
+        entry.memory.take_in(&metrics, nbytes, entry.last_seen);
         entry.metrics = metrics;
         self.hear(Stimulus::WorkerHeartbeat { worker, memory, bandwidth, executing });
         answer
@@ -454,35 +407,4 @@ impl Namespace {
             self.on_worker_gone(worker);
         }
     }
-
-    fn on_worker_logs(&mut self, worker: WorkerId, topics: Vec<String>, mut msg: Value) {
-        let Some(entry) = self.workers.get(worker) else { return };
-        let address = entry.address.clone();
-        if let Value::Map(entries) = &mut msg
-            && !topics.iter().any(|topic| topic == address.as_str())
-        {
-            entries.push(("worker".into(), address.as_str().into()));
-        }
-        self.log_event(&topics, &msg);
-    }
-}
-
-fn task_finished(worker: WorkerId, finished: TaskFinished) -> Stimulus {
-    Stimulus::TaskFinished {
-        worker,
-        key: finished.key,
-        run_id: RunId(finished.run_id),
-        nbytes: finished.nbytes,
-        type_pickle: finished.type_pickle,
-        compute_ms: finished.compute_seconds.map(|seconds| seconds * 1e3),
-    }
-}
-
-fn task_erred(worker: WorkerId, erred: TaskErred) -> Stimulus {
-    let failure = Failure {
-        exception: crate::engine::Exception::Raised { exception: erred.exception, traceback: erred.traceback },
-        exception_text: readable_exception(&erred.exception_text),
-        traceback_text: erred.traceback_text,
-    };
-    Stimulus::TaskErred { worker, key: erred.key, run_id: RunId(erred.run_id), failure }
 }

@@ -7,6 +7,8 @@ from conformance_plugins import Environment, Mark
 from conformance_tasks import fail, hold, inc
 from distributed import Client, get_task_metadata, get_task_stream, get_worker, wait
 from distributed.cluster_dump import DumpArtefact
+from distributed.comm import CommClosedError
+from distributed.diagnostics.plugin import InstallPlugin, SchedulerPlugin
 from harness import await_condition, served, workers_of
 
 
@@ -49,6 +51,55 @@ def test_a_nanny_plugin_changes_what_workers_start_with(own):
     client.register_plugin(Environment())
     client.restart()
     assert set(client.run(os.getenv, "MAINSTAY_MARK").values()) == {"of the nanny"}
+
+
+def test_what_installs_packages_does_so_on_all_workers_also_on_later_ones(own):
+    mainstay, client = own
+
+    def install():
+        os.environ["MAINSTAY_INSTALLED"] = "yes"
+
+    plugin = InstallPlugin(install, restart_workers=False)
+    client.register_plugin(plugin)
+    mainstay.start_worker(name="carol")
+    client.wait_for_workers(3)
+    assert list(client.run(os.getenv, "MAINSTAY_INSTALLED").values()) == ["yes"] * 3
+    client.unregister_scheduler_plugin(plugin.name)
+    with pytest.raises(ValueError, match="does not exist"):
+        client.unregister_scheduler_plugin(plugin.name)
+    with pytest.raises(ZeroDivisionError):
+        client.register_plugin(InstallPlugin(lambda: 1 / 0, restart_workers=False))
+    # By nannies, before their workers are started again.
+    client.register_plugin(InstallPlugin(install, restart_workers=True))
+    client.wait_for_workers(3)
+    with pytest.raises(NotImplementedError, match="runs no Python"):
+        client.register_plugin(SchedulerPlugin(), name="mine")
+
+
+def test_events_say_which_workers_and_clients_come_and_go(own):
+    mainstay, client = own
+    carol = mainstay.start_worker(name="carol")
+    client.wait_for_workers(3)
+    address = next(address for address, worker in workers_of(client).items() if worker["name"] == "carol")
+    carol.kill()
+
+    def actions():
+        return [event["action"] for _, event in client.get_events(address)]
+
+    expected = ["add-worker", "worker-status-change", "remove-worker"]
+    await_condition(lambda: actions() == expected, actions)
+    everything = [event for _, event in client.get_events("all")]
+    assert {"action": "remove-worker", "worker": address, "expected": False} in everything
+    assert {"action": "add-client", "client": client.id} in everything
+
+
+def test_a_worker_that_ends_in_a_call_ends_it(own):
+    mainstay, client = own
+    mainstay.start_worker(name="carol")
+    client.wait_for_workers(3)
+    address = next(address for address, worker in workers_of(client).items() if worker["name"] == "carol")
+    with pytest.raises(CommClosedError):
+        client.run(os._exit, 0, workers=[address])
 
 
 def test_an_uploaded_file_is_a_module_for_tasks(own, tmp_path, monkeypatch):

@@ -208,11 +208,13 @@ def lower_graph(request, clock):
         ) from error
     clock.phase("read")
     graph = Graph()
-    graph.raw = expression.__dask_graph__()
+    # A Client that wants nothing but keys that are there sends a dict, which is empty.
+    is_dict = isinstance(expression, dict)
+    graph.raw = expression if is_dict else expression.__dask_graph__()
     defaults = pickle.loads(request["annotations"]) if request.get("annotations") else {}
     for name, value in defaults.items():
         graph.annotate(name, {key: value_for(name, value, key) for key in graph.raw})
-    for name, by_key in (expression.__dask_annotations__() or {}).items():
+    for name, by_key in ({} if is_dict else expression.__dask_annotations__() or {}).items():
         graph.annotate(name, by_key)
     keys = list(request["keys"])
     graph.outputs = [(None, None, None, keys)]
