@@ -21,7 +21,7 @@ pub(crate) struct Collection {
     pub(crate) builders_lost: u32,
     /// What the last build that failed was made of.
     failed_on: Versions,
-    pub(crate) accepted: Option<Accepted>,
+    pub(crate) accepted: Option<Box<Accepted>>,
     /// An input that has gone since the accepted graph was made of it.
     missing_input: Option<MissingInput>,
     /// To be forgotten as soon as the engine has let go.
@@ -160,7 +160,7 @@ impl Collection {
             generation: self.request.generation,
             revision: self.request.revision.clone(),
             stage: self.stage.clone(),
-            summary,
+            summary: summary.map(Box::new),
             outputs: Vec::new(),
             refusal: None,
             missing_input: self.missing_input.clone(),

@@ -306,7 +306,7 @@ impl Namespace {
         let names = document.graph.names.clone();
         let remade = collection.accepted.as_ref().filter(|old| old.revision == revision);
         let remade_at = remade.and_then(|_| self.engine.summary(id)).map(|summary| summary.losses);
-        collection.accepted = Some(Accepted { revision, inputs, outputs: document.outputs, names, remade_at });
+        collection.accepted = Some(Box::new(Accepted { revision, inputs, outputs: document.outputs, names, remade_at }));
         self.shuffles.declare(document.shuffles);
         self.stimulate(Stimulus::CollectionBuilt { collection: id, graph: document.graph, outputs, requirements, past });
     }

@@ -44,7 +44,7 @@ pub struct Report {
     pub revision: String,
     pub stage: Stage,
     /// The engine's view, once a graph was accepted (also while a newer revision is built).
-    pub summary: Option<Summary>,
+    pub summary: Option<Box<Summary>>,
     pub outputs: Vec<OutputInfo>,
     /// The last worker that was refused, while no worker can take what there is to do.
     pub refusal: Option<Refusal>,
@@ -58,7 +58,7 @@ impl Report {
     /// Whether some of it waits for a worker to come.
     pub fn lacks_workers(&self) -> bool {
         let is_stuck = |summary: &Summary| summary.unrunnable.is_some() || summary.workers_running == 0;
-        matches!(self.stage, Stage::WaitingForWorker { .. }) || self.summary.as_ref().is_some_and(is_stuck)
+        matches!(self.stage, Stage::WaitingForWorker { .. }) || self.summary.as_deref().is_some_and(is_stuck)
     }
 }
 

@@ -130,7 +130,7 @@ mod tests {
             generation: 1,
             revision: String::new(),
             stage: Stage::Accepted,
-            summary: Some(summary),
+            summary: Some(Box::new(summary)),
             outputs: Vec::new(),
             refusal: None,
             missing_input: None,

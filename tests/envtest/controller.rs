@@ -53,14 +53,14 @@ impl Running {
             generation: collection.metadata.generation.unwrap(),
             revision: validated.revision,
             stage: Stage::Accepted,
-            summary: Some(Summary {
+            summary: Some(Box::new(Summary {
                 tasks: TaskCounts { total: 1, done: 1, memory: 1, ..TaskCounts::default() },
                 outputs: vec![OutputSummary { name: "x".to_owned(), keys: 1, in_memory: 1, erred: 0, nbytes: 28 }],
                 nbytes: 28,
                 workers_running: 1,
                 workers_matching: 1,
                 ..Summary::default()
-            }),
+            })),
             outputs: vec![OutputInfo { name: "x".to_owned(), type_name: "int".to_owned(), keys: 1 }],
             refusal: None,
             missing_input: None,

@@ -105,7 +105,7 @@ pub(crate) fn report(generation: i64, stage: Stage, summary: Option<Summary>) ->
         generation,
         revision: revision_of(&good_spec()),
         stage,
-        summary,
+        summary: summary.map(Box::new),
         outputs,
         refusal: None,
         missing_input: None,

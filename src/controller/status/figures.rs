@@ -35,7 +35,7 @@ pub(super) fn fill(status: &mut PersistedCollectionStatus, report: Option<&Repor
         outputs,
         failures,
     } = status;
-    let summary = report.and_then(|report| report.summary.as_ref());
+    let summary = report.and_then(|report| report.summary.as_deref());
     *progress = summary.and_then(|summary| show_progress(summary.tasks));
     *tasks = summary.map(|summary| count(summary.tasks));
     if let Some(summary) = summary {

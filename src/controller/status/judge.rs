@@ -222,7 +222,7 @@ fn on_the_way(phase: Phase, ready: Judgement, graph: Judgement, workers: Judgeme
 
 fn judge_summary(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, report: &Report) -> Verdict {
     let none = Summary::default();
-    let summary = report.summary.as_ref().unwrap_or(&none);
+    let summary = report.summary.as_deref().unwrap_or(&none);
     let tasks = summary.tasks;
     let workers = workers::judge(summary, view);
     let unfinished = tasks.waiting + tasks.no_worker + tasks.queued + tasks.processing;

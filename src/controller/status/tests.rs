@@ -32,7 +32,7 @@ fn report(stage: Stage, summary: Option<Summary>) -> Report {
         generation: 1,
         revision: "r".to_owned(),
         stage,
-        summary,
+        summary: summary.map(Box::new),
         outputs,
         refusal: None,
         missing_input: None,
