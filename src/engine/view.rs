@@ -286,8 +286,19 @@ impl Engine {
 
     /// The worker to build on: one reserved for it, else one where the tasks may run; the least busy of them.
     pub fn choose_builder(&self, requirements: &Requirements) -> Option<WorkerId> {
+        self.choose_among(WorkerStatus::Running, requirements)
+    }
+
+    /// The worker to lower a Client's graph on. One that takes no tasks for now is better than none: the tasks are known
+    /// then, and wait in their order.
+    pub fn choose_lowerer(&self) -> Option<WorkerId> {
+        let anywhere = Requirements::default();
+        self.choose_builder(&anywhere).or_else(|| self.choose_among(WorkerStatus::Paused, &anywhere))
+    }
+
+    fn choose_among(&self, status: WorkerStatus, requirements: &Requirements) -> Option<WorkerId> {
         let own = own_requirement(requirements);
-        let running = self.workers.iter().filter(|(_, worker)| worker.status == WorkerStatus::Running);
+        let running = self.workers.iter().filter(|(_, worker)| worker.status == status);
         let rank = |worker: &Worker| match () {
             () if worker.profile.builder => Some(0),
             () if is_selected(&own, worker) => Some(1),

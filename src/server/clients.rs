@@ -238,7 +238,7 @@ impl Namespace {
         if !self.clients.entries.values().any(is_waiting) {
             return;
         }
-        let Some(worker) = self.engine.choose_builder(&Requirements::default()) else { return };
+        let Some(worker) = self.engine.choose_lowerer() else { return };
         let Some(address) = self.workers.get(worker).map(|worker| worker.address.clone()) else { return };
         for (id, client) in &mut self.clients.entries {
             let Some(lowering) = client.lowering.as_mut().filter(|lowering| !lowering.is_under_way) else { continue };

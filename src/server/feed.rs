@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::comm::{CommError, Pool, Receiver, Sender};
 use crate::dask::{TaskKey, WorkerAddress, parse_timedelta};
-use crate::engine::{CountsByPrefix, Progress, Requirements};
+use crate::engine::{CountsByPrefix, Progress};
 use crate::server::builder;
 use crate::server::carry_out::exception_values;
 use crate::server::event::Event;
@@ -179,7 +179,7 @@ fn shown(watch: &Watch, all: &CountsByPrefix, counted: Counted) -> Value {
 impl Namespace {
     /// Who may be asked to look into what a Client sent.
     pub(crate) fn who_builds(&self) -> Option<(Arc<Pool>, WorkerAddress)> {
-        let worker = self.engine.choose_builder(&Requirements::default())?;
+        let worker = self.engine.choose_lowerer()?;
         Some((Arc::clone(&self.pool), self.workers.get(worker)?.address.clone()))
     }
 

@@ -165,6 +165,26 @@ def test_a_paused_worker_gets_no_tasks(mainstay, client, tmp_path):
     assert waiting.result() == "first"
 
 
+def test_what_is_submitted_while_all_workers_are_paused_is_known(mainstay, client):
+    mainstay.start_worker("--memory-limit", "0", name="first")
+    client.wait_for_workers(1)
+    address = named(client)["first"]["address"]
+
+    def set_status(status, dask_worker=None):
+        dask_worker.status = Status[status]
+
+    client.run(set_status, "paused")
+    await_condition(lambda: named(client)["first"]["status"] == "paused", "it is paused")
+    waiting = client.submit(inc, 1, key="waiting")
+
+    def state():
+        return client.sync(client.scheduler.get_task_status, keys=["waiting"])["waiting"]
+
+    await_condition(lambda: state() == "no-worker", state)
+    client.run(set_status, "running", workers=[address])
+    assert waiting.result() == 2
+
+
 def test_a_worker_that_joins_takes_part(mainstay, client, tmp_path):
     mainstay.start_worker(name="first")
     client.wait_for_workers(1)
