@@ -198,11 +198,12 @@ impl Engine {
         Some(heir)
     }
 
-    /// Whether nobody is there any more who says under which conditions a task runs.
+    /// Whether no collection says under which conditions a task runs. What a Client said of it lasts until one does: the
+    /// Client may go, or may have restricted it to workers that are gone.
     fn is_orphan(&self, task: TaskId) -> bool {
         match self.tasks[task].origin {
             Owner::Collection(id) => !self.collections.contains_key(&id),
-            Owner::Client(id) => !self.clients.contains_key(&id),
+            Owner::Client(_) => true,
         }
     }
 

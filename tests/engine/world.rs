@@ -385,6 +385,8 @@ impl World {
         for worker in self.workers.values_mut() {
             worker.become_status(WorkerStatus::Running);
         }
+        // What was restricted to a worker that has gone waits for it for ever, as it was asked to.
+        self.handle(Stimulus::RestrictTasks { tasks: (0..KEYS).map(|index| (key(index), None)).collect() });
         // A shuffle that has lost a worker begins anew, so no task waits for that worker.
         for barrier in (0..KEYS).map(key) {
             self.handle(Stimulus::ShuffleRestarted { barrier });
