@@ -96,6 +96,8 @@ impl Engine {
             let lingering = worker.lingering.iter().map(|lingering| &lingering.resources);
             let used = sum_resources(requirements().map(|requirement| &requirement.resources).chain(lingering));
             assert_eq!(worker.used, used, "resources of {id:?}");
+            let blocked = worker.lingering.iter().filter(|lingering| lingering.has_thread).count();
+            assert_eq!(worker.blocked as usize, blocked, "threads of {id:?} that runs have which were given up");
             assert!(worker.is_being_fed || !worker.runs_low(), "who runs low is fed: {id:?}");
             assert!(
                 (worker.unsent.is_empty() && worker.unsent_frees.is_empty()) || !worker.is_being_fed,

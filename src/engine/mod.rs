@@ -186,7 +186,7 @@ pub struct Engine {
     /// Workers that have changed since they were put into the indexes.
     unindexed: Vec<WorkerId>,
     frees: BTreeMap<WorkerId, Vec<TaskKey>>,
-    /// Runs that were given up, with what they take until they are over.
+    /// Runs that were given up after their worker was told of them, with what they take until they are over.
     given_up: Vec<(TaskKey, Run, Resources)>,
     /// Graphs of which only a part was taken in so far.
     arrivals: VecDeque<Arrival>,
@@ -357,7 +357,7 @@ impl Engine {
         *self.stats.ignored_stimuli.entry(self.handling).or_default() += 1;
     }
 
-    /// Sends what workers have to drop, and asks what became of the given-up runs that took resources.
+    /// Sends what workers have to drop, and asks what became of the runs that were given up.
     fn send_frees(&mut self) {
         for (id, keys) in std::mem::take(&mut self.frees) {
             if let Some(worker) = self.workers.get_mut(&id) {
@@ -367,7 +367,8 @@ impl Engine {
         }
         for (key, run, resources) in std::mem::take(&mut self.given_up) {
             if let Some(worker) = self.workers.get_mut(&run.worker) {
-                worker.linger(key.clone(), run.run_id, resources);
+                worker.linger(key.clone(), &run, resources);
+                self.reindex(run.worker);
                 self.request_steal(run.worker, key, run.run_id, None);
             }
         }

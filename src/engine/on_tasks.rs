@@ -48,7 +48,9 @@ impl Engine {
 
     pub(super) fn on_task_finished(&mut self, worker_id: WorkerId, key: &TaskKey, run_id: RunId, outcome: Outcome) {
         let Some(worker) = self.workers.get_mut(&worker_id) else { return self.ignore() };
-        worker.run_ended(run_id);
+        if worker.run_ended(run_id) {
+            self.reindex(worker_id);
+        }
         match self.classify(worker_id, key, run_id) {
             Answer::Current(id) => {
                 self.prefixes.observe(self.tasks[id].prefix, outcome.compute_ms);
@@ -69,7 +71,9 @@ impl Engine {
 
     pub(super) fn on_task_erred(&mut self, worker_id: WorkerId, key: &TaskKey, run_id: RunId, failure: Failure) {
         let Some(worker) = self.workers.get_mut(&worker_id) else { return self.ignore() };
-        worker.run_ended(run_id);
+        if worker.run_ended(run_id) {
+            self.reindex(worker_id);
+        }
         match self.classify(worker_id, key, run_id) {
             Answer::Current(id) => self.run_failed(id, worker_id, failure),
             Answer::Resumed(id) => self.run_again(id),

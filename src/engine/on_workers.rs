@@ -62,7 +62,9 @@ impl Engine {
     pub(super) fn on_worker_heartbeat(&mut self, id: WorkerId, memory: u64, bandwidth: Option<f64>, executing: &[TaskKey]) {
         let Some(worker) = self.workers.get_mut(&id) else { return self.ignore() };
         worker.memory = memory;
-        worker.heard_executing(executing);
+        if worker.heard_executing(executing) {
+            self.reindex(id);
+        }
         for key in executing {
             let Some(task) = self.tasks.id(key) else { continue };
             if let Some(run) = self.tasks[task].run_mut().filter(|run| run.worker == id) {

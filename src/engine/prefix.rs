@@ -6,7 +6,7 @@ use rustc_hash::FxBuildHasher;
 use crate::dask::TaskKey;
 
 /// What a task of a kind never seen is taken for, as in Dask.
-const UNKNOWN_US: u64 = 500_000;
+pub(super) const UNKNOWN_US: u64 = 500_000;
 /// Durations beyond are a worker's mistake.
 const DURATION_MS_MAX: f64 = 1e10;
 /// Further prefixes share the first entry; no sane graph has as many.

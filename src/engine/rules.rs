@@ -129,7 +129,7 @@ impl Engine {
         let key = self.tasks[id].key.clone();
         let resources = self.requirements.get(run.requirement).resources.clone();
         self.free(run.worker, key.clone());
-        if !resources.is_empty() {
+        if !self.workers[&run.worker].unsent.contains(&run.run_id) {
             // Taken again before the next dispatch, so nobody gets them in between.
             self.given_up.push((key, run, resources));
         }

@@ -28,7 +28,7 @@ impl Engine {
             return;
         }
         // The index starts with those that have nothing to do.
-        let dry = self.open.iter().map(|rank| rank.worker).take_while(|id| self.workers[id].in_flight() == 0);
+        let dry = self.open.iter().map(|rank| rank.worker).take_while(|id| self.workers[id].is_dry());
         let thieves: SmallVec<[WorkerId; THIEVES_MAX]> =
             if self.backlogged.is_empty() { SmallVec::new() } else { dry.take(THIEVES_MAX).collect() };
         self.is_balanced = true;
@@ -78,7 +78,7 @@ impl Engine {
             return false;
         }
         let waited_us = (self.now.0 - run.since.0) * 1000;
-        let wait_us = victim.occupancy_us.saturating_sub(run.expected_us) / u64::from(victim.profile.nthreads);
+        let wait_us = victim.ahead_us().saturating_sub(run.expected_us) / u64::from(victim.profile.nthreads);
         self.transfer_us(self.missing_data(id, thief)) + STEAL_US < wait_us.max(waited_us)
     }
 
@@ -155,6 +155,8 @@ impl Engine {
         if worker.steals.remove(&run_id).is_none() {
             return self.ignore();
         }
+        self.reindex(worker_id);
+        let worker = &mut self.workers[&worker_id];
         let is_running = matches!(state, Some("executing" | "long-running" | "cancelled" | "resumed"));
         if is_running {
             worker.run_goes_on(run_id);

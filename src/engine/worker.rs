@@ -6,7 +6,9 @@ use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
 
 use crate::dask::TaskKey;
+use crate::engine::prefix::UNKNOWN_US;
 use crate::engine::requirement_table::Requirement;
+use crate::engine::task::Run;
 use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
 use crate::engine::user_priorities::UserPriorities;
@@ -57,6 +59,8 @@ pub(super) struct Worker {
     pub(super) used: Resources,
     /// Runs that were given up but may still go on: a worker does not stop what runs, and does not say when it ends.
     pub(super) lingering: Vec<Lingering>,
+    /// How many of `lingering` may have a thread. That keeps others away while there is anywhere else to go.
+    pub(super) blocked: u32,
     /// Runs that it was asked to give back and has not answered for, with the worker that ran dry if that is the reason.
     pub(super) steals: BTreeMap<RunId, Option<WorkerId>>,
     /// What its process takes, by its own account.
@@ -74,12 +78,13 @@ pub(super) struct Worker {
     pub(super) is_unindexed: bool,
 }
 
-/// A run that was given up and still holds its resources.
+/// A run that was given up and still holds its resources and its thread.
 #[derive(Debug)]
 pub(super) struct Lingering {
     key: TaskKey,
     run_id: RunId,
     pub(super) resources: Resources,
+    pub(super) has_thread: bool,
     /// Whether the worker said, after it had been told to drop the run, that the run goes on.
     goes_on: bool,
     /// How many heartbeats in a row did not list it since.
@@ -129,6 +134,7 @@ impl Worker {
             occupancy_us: 0,
             used: Resources::default(),
             lingering: Vec::new(),
+            blocked: 0,
             steals: BTreeMap::new(),
             memory: 0,
             is_being_fed: true,
@@ -150,12 +156,18 @@ impl Worker {
     }
 
     pub(super) fn load(&self) -> Load {
-        Load((u64::from(self.in_flight()) << 16) / u64::from(self.profile.nthreads))
+        Load((u64::from(self.in_flight() + self.blocked) << 16) / u64::from(self.profile.nthreads))
     }
 
     /// How long a task that comes now would wait for a thread.
     pub(super) fn wait_us(&self) -> u64 {
-        if self.free_threads() > 0 { 0 } else { self.occupancy_us / u64::from(self.profile.nthreads) }
+        if self.free_threads() > 0 { 0 } else { self.ahead_us() / u64::from(self.profile.nthreads) }
+    }
+
+    /// What is expected to be done before a task that comes now, by all threads together. Nobody knows how long a run goes on
+    /// that was given up.
+    pub(super) fn ahead_us(&self) -> u64 {
+        self.occupancy_us + u64::from(self.blocked) * UNKNOWN_US
     }
 
     pub(super) fn has_slot(&self) -> bool {
@@ -194,12 +206,17 @@ impl Worker {
 
     /// Whether it has more runs than threads.
     pub(super) fn has_backlog(&self) -> bool {
-        self.in_flight() > self.profile.nthreads
+        self.in_flight() > 0 && self.in_flight() + self.blocked > self.profile.nthreads
+    }
+
+    /// Whether no thread has anything to do.
+    pub(super) fn is_dry(&self) -> bool {
+        self.in_flight() + self.blocked == 0
     }
 
     /// How many threads have nothing to do.
     pub(super) fn free_threads(&self) -> u32 {
-        self.profile.nthreads.saturating_sub(self.in_flight())
+        self.profile.nthreads.saturating_sub(self.in_flight() + self.blocked)
     }
 
     pub(super) fn rank(&self, id: WorkerId, tie_break: u64) -> Rank {
@@ -243,14 +260,22 @@ impl Worker {
     }
 
     /// Keeps holding what a run takes that was given up before it ended. Somebody has to ask what became of it.
-    pub(super) fn linger(&mut self, key: TaskKey, run_id: RunId, resources: Resources) {
+    pub(super) fn linger(&mut self, key: TaskKey, run: &Run, resources: Resources) {
         self.take_resources(&resources);
-        self.lingering.push(Lingering { key, run_id, resources, goes_on: false, absent: 0 });
+        self.blocked += u32::from(!run.seceded);
+        self.lingering.push(Lingering {
+            key,
+            run_id: run.run_id,
+            resources,
+            has_thread: !run.seceded,
+            goes_on: false,
+            absent: 0,
+        });
     }
 
-    /// The worker said that a run ended, or that it does not know of it.
-    pub(super) fn run_ended(&mut self, run_id: RunId) {
-        self.settle_lingering(|lingering| lingering.run_id == run_id);
+    /// The worker said that a run ended, or that it does not know of it; whether that run had been given up.
+    pub(super) fn run_ended(&mut self, run_id: RunId) -> bool {
+        self.settle_lingering(|lingering| lingering.run_id == run_id)
     }
 
     /// The worker said that a run goes on although it was told to drop it. Only heartbeats will tell when it ends.
@@ -260,20 +285,23 @@ impl Worker {
         }
     }
 
-    /// Compares the runs that were given up with what the worker says it is running.
-    pub(super) fn heard_executing(&mut self, executing: &[TaskKey]) {
+    /// Compares the runs that were given up with what the worker says it is running; whether one is over.
+    pub(super) fn heard_executing(&mut self, executing: &[TaskKey]) -> bool {
         self.settle_lingering(|lingering| {
             let is_absent = lingering.goes_on && !executing.contains(&lingering.key);
             lingering.absent = if is_absent { lingering.absent + 1 } else { 0 };
             lingering.absent >= HEARTBEATS_UNTIL_OVER
-        });
+        })
     }
 
-    fn settle_lingering(&mut self, is_over: impl FnMut(&mut Lingering) -> bool) {
+    fn settle_lingering(&mut self, is_over: impl FnMut(&mut Lingering) -> bool) -> bool {
         let over: Vec<Lingering> = self.lingering.extract_if(.., is_over).collect();
+        let are_over = !over.is_empty();
         for lingering in over {
             self.give_back_resources(&lingering.resources);
+            self.blocked -= u32::from(lingering.has_thread);
         }
+        are_over
     }
 }
 
@@ -281,6 +309,8 @@ impl Worker {
 mod tests {
     use super::*;
     use crate::dask::WorkerAddress;
+    use crate::engine::Millis;
+    use crate::engine::requirement_table::RequirementTable;
 
     fn worker(nthreads: u32, gpus: f64) -> Worker {
         saturated(nthreads, gpus, 1.1)
@@ -328,7 +358,17 @@ mod tests {
     #[test]
     fn a_run_that_goes_on_is_over_when_two_heartbeats_do_not_list_it() {
         let (mut worker, key, run_id) = (worker(1, 1.0), TaskKey::from_text("a"), RunId(1));
-        worker.linger(key.clone(), run_id, gpu(1.0));
+        let run = Run {
+            worker: WorkerId(1),
+            run_id,
+            since: Millis(0),
+            expected_us: 0,
+            requirement: RequirementTable::default().acquire(&Requirement::default(), &Workers::default()),
+            seceded: false,
+            executing: true,
+        };
+        worker.linger(key.clone(), &run, gpu(1.0));
+        assert!(!worker.is_dry());
         worker.heard_executing(&[]);
         worker.heard_executing(&[]);
         assert_eq!(worker.used, gpu(1.0), "the worker may not even have got the task");
@@ -337,7 +377,8 @@ mod tests {
         worker.heard_executing(&[key]);
         worker.heard_executing(&[]);
         assert_eq!(worker.used, gpu(1.0));
-        worker.heard_executing(&[]);
+        assert!(worker.heard_executing(&[]));
         assert_eq!(worker.used, Resources::default());
+        assert!(worker.is_dry());
     }
 }
