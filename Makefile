@@ -9,6 +9,8 @@ CARGO ?= cargo
 CACHE := .cache
 BIN := $(CACHE)/bin
 PYTHON := $(CACHE)/venv/bin/python
+# Seconds after which a Python test counts as hung: several times what the longest takes.
+export PYTEST_TIMEOUT := 600
 
 ##@ For everyone
 

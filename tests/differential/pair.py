@@ -242,6 +242,10 @@ def at_once(sides, function):
         with side.client.as_current():
             return function(side)
 
-    with ThreadPoolExecutor(len(sides)) as pool:
+    pool = ThreadPoolExecutor(len(sides))
+    try:
         runs = [pool.submit(contextvars.copy_context().run, run, side) for side in sides]
         return [run.result() for run in runs]
+    finally:
+        # A side that hangs goes on once its Client is closed.
+        pool.shutdown(wait=False)
