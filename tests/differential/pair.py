@@ -100,9 +100,13 @@ class Side:
 
     def await_unknown(self, *keys):
         """Waits until the scheduler has forgotten these keys."""
-        # What was raised holds futures by its frames, in circles.
-        gc.collect()
-        await_condition(lambda: not any(self.states_of(keys)), lambda: f"{self.name}: {self.states_of(keys)}")
+
+        def are_unknown():
+            # What was raised holds futures by its frames, in circles, which other threads may still look at.
+            gc.collect()
+            return not any(self.states_of(keys))
+
+        await_condition(are_unknown, lambda: f"{self.name}: {self.states_of(keys)}")
 
     def await_states(self, collection, *states):
         """Waits until all keys of a collection are in one of these states."""

@@ -182,8 +182,9 @@ def test_variables_hold_futures(both, label):
             got = same.get()
             found += [got.status, said(got.result)]
             variable.delete()
-            del got, failed
-            side.await_unknown(f"{label}-two", f"{label}-failed")
+            # The other may be kept: by the frames of its exception, if the Client heard of that from the variable last
+            # (distributed 2026.8.0, variable.py: `_get`).
+            side.await_unknown(f"{label}-two")
             return found
 
     assert both(run)[-2:] == ["error", ("ValueError", "no luck")]

@@ -6,7 +6,7 @@ from objects import SCHEDULER, workers
 HOLDINGS = """
 answer = {
     "datasets": sorted(client.list_datasets()),
-    "who_has": {str(key): list(holders) for key, holders in client.who_has().items()},
+    "who_has": {str(key): list(holders) for key, holders in client.who_has().items() if holders},
     "has_what": [list(map(str, keys)) for keys in client.has_what().values()],
     "data": list(client.run(lambda dask_worker: len(dask_worker.data)).values()),
 }
