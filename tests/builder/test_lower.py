@@ -1,6 +1,8 @@
 """What a stock Client submits."""
 
 import pickle
+import subprocess
+import sys
 
 import cloudpickle
 import dask
@@ -185,6 +187,29 @@ def check_shuffles(document):
         barrier = document["keys"].index(f"shuffle-barrier-{spec.id}")
         assert sorted(outputs) == [place for place, task in enumerate(document["tasks"]) if barrier in task[0]]
         assert len(outputs) == len(places) and set(places) <= set(range(len(numbers)))
+
+
+@pytest.mark.parametrize(
+    "package, make",
+    [
+        ("dask.dataframe", lambda: dd.from_pandas(FRAME, npartitions=4).shuffle("a")),
+        ("dask.dataframe", lambda: dd.from_pandas(FRAME, npartitions=4).pipe(lambda frame: frame.merge(frame, on="a"))),
+        ("dask.array", lambda: da.ones((20, 20), chunks=(20, 3)).rechunk((4, 7), method="p2p")),
+    ],
+)
+def test_what_shuffles_import_late_is_imported_where_run_specs_are_decoded(
+    builder, client, submitted, monkeypatch, package, make
+):
+    """As all packages: a thread that begins with the innermost module while another begins at the top breaks its import."""
+    with dask.config.set({"dataframe.shuffle.method": "p2p"}):
+        future = client.persist(make())
+    document, _ = lower_and_run(builder, submitted.request(), monkeypatch)
+    [barrier, *_] = [task for key, task in zip(document["keys"], document["tasks"]) if str(key).startswith("shuffle-barrier-")]
+    transfer = document["tasks"][barrier[0][0]]
+    decode = f"import pickle, sys; pickle.loads(sys.stdin.buffer.read()); print({package!r} in sys.modules)"
+    decoded = subprocess.run([sys.executable, "-c", decode], input=transfer[5], capture_output=True, check=True)
+    assert decoded.stdout.decode().strip() == "True"
+    del future
 
 
 def tidy(frame):

@@ -311,7 +311,8 @@ class Pickler(pickle.Pickler):
         """The pickle of a function or class, None if it is importable; and the package it is from."""
         if id(value) not in self.definitions:
             pickled = None if is_importable(value) else cloudpickle.dumps(value, protocol=5)
-            package = package_of(value.__module__) if pickled is None else None
+            # A function that a module's function has made goes by value, and what it uses is from that module.
+            package = package_of(value.__module__) if is_module_elsewhere(value.__module__) else None
             # With the value itself, so that its id stays its own.
             self.definitions[id(value)] = value, pickled, package
         return self.definitions[id(value)][1:]
@@ -319,13 +320,18 @@ class Pickler(pickle.Pickler):
 
 def is_importable(definition):
     """Whether other processes find this function or class under its name."""
-    module = sys.modules.get(definition.__module__)
-    if module is None or module.__name__ in ("__main__", *cloudpickle.list_registry_pickle_by_value()):
+    if not is_module_elsewhere(definition.__module__):
         return False
+    module = sys.modules[definition.__module__]
     try:
         return operator.attrgetter(definition.__qualname__)(module) is definition
     except AttributeError:
         return module.__name__ == "builtins"  # `type(None)` and its like, which pickle knows
+
+
+def is_module_elsewhere(name):
+    """Whether other processes may have this module, which those of a source or of this file are not."""
+    return name in sys.modules and name not in ("__main__", *cloudpickle.list_registry_pickle_by_value())
 
 
 class Reduced:
