@@ -14,8 +14,8 @@ pub const UNREGISTERED_FRAMES_MAX: usize = 64;
 /// Frames of one message: two or more for each value that a Client scatters at once, four for each task that failed.
 pub const FRAMES_MAX: usize = 64 * 1024;
 
-/// How deep arrays and maps may nest.
-pub const DEPTH_MAX: usize = 64;
+/// How deep arrays and maps may nest: as deep as msgpack for Python writes. Profiles take two levels for each frame of a stack.
+pub const DEPTH_MAX: usize = 512;
 /// Array elements, map keys and map values in one document. A million keys may be asked for, or released, at once: up to
 /// five elements each, with some room.
 pub const ELEMENTS_MAX: usize = 8_000_000;

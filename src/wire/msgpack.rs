@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use rmp::Marker;
+use smallvec::{SmallVec, smallvec};
 use thiserror::Error;
 
 use super::limits::DEPTH_MAX;
@@ -199,27 +200,22 @@ impl<'a> Reader<'a> {
             return Ok(start..self.at);
         }
         // How many values are still to come at each open level.
-        let mut open = [0_usize; DEPTH_MAX];
-        open[0] = children;
-        let mut depth = 1;
-        loop {
-            let children = self.skip_head(elements_left)?;
-            if children > 0 {
-                *open.get_mut(depth).ok_or(MsgpackError::TooDeep)? = children;
-                depth += 1;
+        let mut open: SmallVec<[usize; 32]> = smallvec![children];
+        while let Some(left) = open.last_mut() {
+            if *left == 0 {
+                open.pop();
                 continue;
             }
-            loop {
-                if depth == 0 {
-                    return Ok(start..self.at);
+            *left -= 1;
+            let children = self.skip_head(elements_left)?;
+            if children > 0 {
+                if open.len() == DEPTH_MAX {
+                    return Err(MsgpackError::TooDeep);
                 }
-                open[depth - 1] -= 1;
-                if open[depth - 1] > 0 {
-                    break;
-                }
-                depth -= 1;
+                open.push(children);
             }
         }
+        Ok(start..self.at)
     }
 
     /// Passes over one piece; gives how many values belong to it.

@@ -224,6 +224,26 @@ def test_stacks_profiles_and_logs_are_those_of_the_workers(own, tmp_path):
     assert "kubectl logs" in str(client.get_scheduler_logs())
 
 
+def test_profiles_are_as_deep_as_stacks(own, tmp_path):
+    def deep(frames, gate):
+        # Dask looks every 10 ms, and 60 frames are some 120 levels of its answer.
+        while not gate.exists():
+            if frames:
+                return deep(frames - 1, gate)
+        return frames
+
+    _, client = own
+    gate = tmp_path / "gate"
+    future = client.submit(deep, 60, gate)
+
+    def depth(profile):
+        return 1 + max(map(depth, profile["children"].values()), default=0)
+
+    await_condition(lambda: depth(client.profile(start=0)) > 60, lambda: client.profile(start=0))
+    gate.touch()
+    assert future.result() == 0
+
+
 def test_the_task_stream_has_what_ran_since_somebody_looked(own):
     _, client = own
     with get_task_stream(client=client) as stream:

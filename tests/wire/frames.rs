@@ -139,6 +139,13 @@ fn hostile_documents_are_errors() {
 }
 
 #[test]
+fn documents_nest_as_deep_as_python_writes_them() {
+    let deep = (0..255).fold(Value::Nil, |inner, _| Value::map([("children", Value::Array(vec![inner]))]));
+    let message = arrived(deep.encode());
+    assert_eq!(Value::decode(&message), Ok(deep));
+}
+
+#[test]
 fn too_many_elements_are_refused_before_anything_is_built() {
     let mut encoder = Encoder::new();
     encoder.array(8_100_000);
