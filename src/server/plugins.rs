@@ -18,6 +18,10 @@ const PLUGINS_MAX: usize = 1000;
 const MODULE: &str = "distributed.diagnostics.plugin";
 /// What `Client.upload_file` has for the scheduler besides the plugin for workers.
 const UPLOAD_FILE: &str = "SchedulerUploadFile";
+/// What uploads a folder: nannies get it, and hand it to their workers.
+const UPLOAD_DIRECTORY: &str = "UploadDirectory";
+/// What its pickle says when the folder is for the scheduler alone.
+const FOR_SCHEDULER_ALONE: &[u8] = b"mode\x94\x8c\x09scheduler\x94";
 /// Plugins for the scheduler that have others for workers or nannies, which install something where those are.
 const INSTALLERS: [&str; 3] = ["InstallPlugin", "PipInstall", "CondaInstall"];
 /// What their pickles say of nannies: the name of a field, which is memoized, and `True`.
@@ -132,6 +136,9 @@ impl Namespace {
             // The file itself comes with a plugin for workers, which graphs are lowered on as well.
             Some((MODULE, UPLOAD_FILE)) => Ok(Value::Nil.into()),
             Some((MODULE, class)) if INSTALLERS.contains(&class) => Ok(self.register_installer(fields.text("name")?, plugin)),
+            Some((MODULE, UPLOAD_DIRECTORY)) if !contains(&plugin, FOR_SCHEDULER_ALONE) => {
+                Ok(self.register_on(Host::Nanny, fields.text("name")?, &directory_of(plugin)))
+            }
             _ => Ok(self.refuse("register_scheduler_plugin").into()),
         }
     }
@@ -140,7 +147,7 @@ impl Namespace {
     ///
     /// Source: distributed 2026.8.0, diagnostics/plugin.py: `InstallPlugin`.
     fn register_installer(&mut self, name: &str, plugin: Bytes) -> Reply {
-        let (host, class) = match plugin.windows(RESTARTS_WORKERS.len()).any(|bytes| bytes == RESTARTS_WORKERS) {
+        let (host, class) = match contains(&plugin, RESTARTS_WORKERS) {
             true => (Host::Nanny, "_InstallNannyPlugin"),
             false => (Host::Worker, "_InstallWorkerPlugin"),
         };
@@ -150,7 +157,12 @@ impl Namespace {
         // Of the plugin only the function that installs is taken: `getattr(pickle.loads(plugin), "_install_fn")`.
         let loaded = Object::call("pickle", "loads", vec![Object::Binary(plugin)]);
         let install = Object::call("builtins", "getattr", vec![loaded, Object::text("_install_fn")]);
-        let plugin = Object::call(MODULE, class, vec![install, Object::text(name)]).dumps();
+        self.register_on(host, name, &Object::call(MODULE, class, vec![install, Object::text(name)]))
+    }
+
+    /// Hands on what a plugin for the scheduler is for; what a host says that could not take it is raised.
+    fn register_on(&mut self, host: Host, name: &str, plugin: &Object) -> Reply {
+        let plugin = plugin.dumps();
         if !self.plugins.keep(host, name, plugin.clone()) {
             return no_room(host, name).into();
         }
@@ -170,6 +182,22 @@ impl Namespace {
         let host = if self.plugins.has(Host::Nanny, name) { Host::Nanny } else { Host::Worker };
         self.unregister_plugin(host, fields)
     }
+}
+
+/// The plugin for nannies with the folder of one for the scheduler: `_UploadDirectoryNannyPlugin(*attrgetter(…)(loads(plugin)))`.
+///
+/// Source: distributed 2026.8.0, diagnostics/plugin.py: `UploadDirectory.start`.
+fn directory_of(plugin: Bytes) -> Object {
+    let loaded = Object::call("pickle", "loads", vec![Object::Binary(plugin)]);
+    let names = ["path", "data", "restart_workers", "update_path", "name"].map(Object::text);
+    let fields = Object::Call(Box::new(Object::call("operator", "attrgetter", names.into())), vec![loaded]);
+    let class = Object::Global(MODULE, "_UploadDirectoryNannyPlugin");
+    let made = Object::call("itertools", "starmap", vec![class, Object::List(vec![fields])]);
+    Object::call("builtins", "next", vec![made])
+}
+
+fn contains(pickle: &[u8], piece: &[u8]) -> bool {
+    pickle.windows(piece.len()).any(|bytes| bytes == piece)
 }
 
 /// What a host says that could not do it, so that the Client raises it.

@@ -8,7 +8,7 @@ from conformance_tasks import fail, hold, inc
 from distributed import Client, get_task_metadata, get_task_stream, get_worker, wait
 from distributed.cluster_dump import DumpArtefact
 from distributed.comm import CommClosedError
-from distributed.diagnostics.plugin import InstallPlugin, SchedulerPlugin
+from distributed.diagnostics.plugin import InstallPlugin, SchedulerPlugin, UploadDirectory
 from harness import await_condition, served, workers_of
 
 
@@ -100,6 +100,26 @@ def test_a_worker_that_ends_in_a_call_ends_it(own):
     address = next(address for address, worker in workers_of(client).items() if worker["name"] == "carol")
     with pytest.raises(CommClosedError):
         client.run(os._exit, 0, workers=[address])
+
+
+def test_an_uploaded_folder_is_a_package_for_workers_also_for_later_ones(own, tmp_path):
+    mainstay, client = own
+    package = tmp_path / "uploaded_folder"
+    package.mkdir()
+    (package / "uploaded_within.py").write_text("answer = 42\n")
+    client.register_plugin(UploadDirectory(package, restart_workers=True, update_path=True))
+    client.wait_for_workers(2)
+    mainstay.start_worker(name="carol", nanny=True)
+    client.wait_for_workers(3)
+
+    def find():
+        from uploaded_within import answer
+
+        return answer
+
+    assert list(client.run(find).values()) == [42] * 3
+    with pytest.raises(NotImplementedError, match="takes no scheduler plugins"):
+        client.register_plugin(UploadDirectory(package, mode="scheduler"))
 
 
 def test_an_uploaded_file_is_a_module_for_tasks(own, tmp_path, monkeypatch):
