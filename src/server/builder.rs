@@ -20,7 +20,7 @@ use crate::server::build_document::{BuildDocument, Built};
 use crate::server::build_request::{InlineTask, Source};
 use crate::server::handle::{BuildError, CollectionRequest};
 use crate::wire::encode::{Encoder, encode_message};
-use crate::wire::messages::{Ask, UpdateGraph};
+use crate::wire::messages::{Ask, UpdateGraph, rpc};
 use crate::wire::opaque::into_plain_bytes;
 use crate::wire::pickle::Object;
 use crate::wire::value::Value;
@@ -116,6 +116,24 @@ pub(crate) async fn inspect(pool: &Pool, address: &WorkerAddress, setup: &Bytes)
     let request = Value::map([("setup", Value::Binary(setup.clone()))]).to_msgpack();
     let document = call(pool, address, "watch", request).await.ok()?;
     Value::from_msgpack(&document).ok()
+}
+
+/// Has a state written to a URL; the answer that the caller of it is due.
+pub(crate) async fn dump(pool: &Pool, address: &WorkerAddress, request: &Value) -> Value {
+    let failed = |text: &str| rpc::failed(&Object::runtime_error(text), text);
+    match call(pool, address, "dump", request.to_msgpack()).await {
+        Ok(document) => {
+            let document = Value::from_msgpack(&document).unwrap_or(Value::Nil);
+            let Some(error) = document.get("error") else { return Value::Nil };
+            let text = error.get("message").and_then(Value::as_text).unwrap_or("no reason given");
+            match error.get("exception") {
+                Some(Value::Binary(exception)) => rpc::failed_with(exception.clone(), text),
+                _ => failed(text),
+            }
+        }
+        Err(BuildFailure::Refused { error, .. }) => failed(&error.message),
+        Err(BuildFailure::BuilderLost { reason }) => failed(&format!("the worker that wrote it was lost: {reason}")),
+    }
 }
 
 /// Calls one entry of the builder and gives its document.

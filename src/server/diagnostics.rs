@@ -3,9 +3,12 @@
 //! Source: distributed 2026.8.0, scheduler.py: the handlers of the same names; profile.py: `merge`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::comm::Pool;
 use crate::dask::TaskKey;
 use crate::engine::Stimulus;
+use crate::server::builder;
 use crate::server::call::{self, OnError, Target};
 use crate::server::namespace::Namespace;
 use crate::server::requests::Reply;
@@ -18,6 +21,24 @@ use crate::wire::value::Value;
 const DUMPED_TASKS_MAX: usize = 100_000;
 /// Profiles are no deeper than Python's stack.
 const PROFILE_DEPTH_MAX: usize = 1000;
+
+/// What we say of ourselves, and what workers are to be asked.
+struct Inquiry {
+    scheduler: Value,
+    versions: Value,
+    asked: Vec<(Target, Value)>,
+}
+
+impl Inquiry {
+    async fn state(self, pool: &Pool) -> Value {
+        match call::ask_all(pool, &self.asked, OnError::Return).await {
+            Ok(workers) => {
+                Value::map([("scheduler", self.scheduler), ("workers", Value::Map(workers)), ("versions", self.versions)])
+            }
+            Err(failed) => failed,
+        }
+    }
+}
 
 impl Namespace {
     /// The RPC `call_stack`: what these keys, or all workers, are just at.
@@ -93,20 +114,47 @@ impl Namespace {
 
     /// The RPC `get_cluster_state`: all that `Client.dump_cluster_state` writes into its file.
     pub(crate) fn cluster_state(&self, fields: &Fields<'_>) -> Result<Reply, DocumentError> {
-        let exclude = fields.optional_value("exclude")?;
-        let exclude = if exclude.is_nil() { Value::Array(Vec::new()) } else { exclude };
-        let scheduler = self.own_state();
-        let versions = Value::map([("scheduler", self.versions()), ("workers", self.worker_versions())]);
-        let message = Value::map([("op", "dump_state".into()), ("reply", true.into()), ("exclude", exclude)]);
-        let asked = self.targets_of_all(false).into_iter().map(|target| (target, message.clone())).collect();
+        let inquiry = self.inquire(fields)?;
         Ok(Reply::later(|namespace, answer| {
-            call::ask_each(namespace.pool.clone(), asked, OnError::Return, answer, |workers| {
-                Value::map([("scheduler", scheduler), ("workers", Value::Map(workers)), ("versions", versions)])
+            let pool = Arc::clone(&namespace.pool);
+            namespace.pool.spawn(async move { call::reply(answer, &inquiry.state(&pool).await) });
+        }))
+    }
+
+    /// The RPC `dump_cluster_state_to_url`: a worker writes it.
+    pub(crate) fn dump_cluster_state(&mut self, fields: &Fields<'_>) -> Result<Reply, DocumentError> {
+        const OWN: [&str; 6] = ["op", "reply", "close", "url", "format", "exclude"];
+        let Some((pool, writer)) = self.who_builds() else { return Ok(self.refuse("dump_cluster_state_to_url").into()) };
+        let inquiry = self.inquire(fields)?;
+        let (url, format) = (fields.value("url")?, fields.value("format")?);
+        let options = fields.others(&OWN)?;
+        Ok(Reply::later(|namespace, answer| {
+            namespace.pool.spawn(async move {
+                let state = inquiry.state(&pool).await;
+                let request = Value::map([("url", url), ("format", format), ("storage_options", options), ("state", state)]);
+                call::reply(answer, &builder::dump(&pool, &writer, &request).await);
             });
         }))
     }
 
-    fn own_state(&self) -> Value {
+    fn inquire(&self, fields: &Fields<'_>) -> Result<Inquiry, DocumentError> {
+        let exclude = fields.optional_value("exclude")?;
+        let exclude = exclude.as_elements().unwrap_or_default();
+        let versions = Value::map([("scheduler", self.versions()), ("workers", self.worker_versions())]);
+        let message = [("op", "dump_state".into()), ("reply", true.into()), ("exclude", Value::Array(exclude.to_vec()))];
+        let message = Value::map(message);
+        let asked = self.targets_of_all(false).into_iter().map(|target| (target, message.clone())).collect();
+        let excluded: Vec<&str> = exclude.iter().filter_map(Value::as_text).collect();
+        Ok(Inquiry { scheduler: self.own_state(&excluded), versions, asked })
+    }
+
+    fn own_state(&self, excluded: &[&str]) -> Value {
+        let without = |mut described: Value| {
+            if let Value::Map(entries) = &mut described {
+                entries.retain(|(name, _)| name.as_text().is_none_or(|name| !excluded.contains(&name)));
+            }
+            described
+        };
         let task = |key: &TaskKey| {
             let described = Value::map([
                 ("key", key.into()),
@@ -114,14 +162,14 @@ impl Namespace {
                 ("nbytes", self.engine.nbytes(key).into()),
                 ("who_has", Value::Array(self.engine.who_has(key).iter().map(|address| address.as_str().into()).collect())),
             ]);
-            (key.to_string().into(), described)
+            (key.to_string().into(), without(described))
         };
         let tasks = self.engine.keys().take(DUMPED_TASKS_MAX).map(task).collect();
         let workers = self.workers.iter().map(|(id, worker)| {
             let Value::Map(mut described) = worker.identity() else { return (Value::Nil, Value::Nil) };
             described.push(("has_what".into(), keys_value(&self.engine.has_what(id))));
             described.push(("processing".into(), keys_value(&self.engine.processing(id))));
-            (worker.address.as_str().into(), Value::Map(described))
+            (worker.address.as_str().into(), without(Value::Map(described)))
         });
         Value::map([
             ("type", "Scheduler".into()),

@@ -130,6 +130,7 @@ impl Namespace {
             "memory_sampler_stop" => self.stop_memory_sampler(&fields)?,
             "benchmark_hardware" => return Ok(self.benchmark_hardware()),
             "get_cluster_state" => return self.cluster_state(&fields),
+            "dump_cluster_state_to_url" => return self.dump_cluster_state(&fields),
             "get_task_prefix_states" => self.prefix_states(),
             "get_task_stream" => self.get_task_stream(&fields)?,
             "get_task_stream_index" => self.get_task_stream_index(),
@@ -362,7 +363,7 @@ impl Namespace {
                 "Mainstay's scheduler runs no Python, so it takes no scheduler plugins: use a worker plugin".to_owned()
             }
             "dump_cluster_state_to_url" => {
-                "Mainstay's scheduler writes to no URL: dump the cluster's state to a file instead, which the Client writes"
+                "a worker has to write to this URL and there is none: dump the cluster's state to a file, which the Client writes"
                     .to_owned()
             }
             "terminate" => "this scheduler is run by Mainstay and serves others too: close your Client instead".to_owned(),

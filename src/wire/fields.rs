@@ -90,6 +90,17 @@ impl<'m> Fields<'m> {
         self.find(name).map_or(Ok(Value::Nil), |place| place.value())
     }
 
+    /// All fields but those of these names, as a map.
+    ///
+    /// # Errors
+    /// When one refers to frames that are not there, or is too large for a tree.
+    pub fn others(&self, names: &[&str]) -> Result<Value, DocumentError> {
+        let document = self.message.document();
+        let texts = self.entries.iter().filter_map(|(name, _)| std::str::from_utf8(&document[name.clone()]).ok());
+        let others = texts.filter(|name| !name.is_empty() && !names.contains(name));
+        Ok(Value::Map(others.map(|name| Ok((name.into(), self.value(name)?))).collect::<Result<_, DocumentError>>()?))
+    }
+
     /// Any field as a document of its own, copied; nil when it is missing.
     pub fn document(&self, name: &str) -> Bytes {
         let found = self.find(name).map(|place| Bytes::copy_from_slice(&self.message.document()[place.range]));

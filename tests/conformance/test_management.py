@@ -297,6 +297,12 @@ def test_a_dump_and_a_story_say_what_happened(own, tmp_path):
     dump = DumpArtefact.from_url(str(tmp_path / "dump.yaml"))
     assert [task["key"] for task in dump.scheduler_tasks_in_state("memory")] == ["told"]
     assert len(dump.dump["workers"]) == 2
+    # By a worker, which is where the URL is looked up.
+    client.dump_cluster_state(f"file://{tmp_path}/by-url", exclude=["state"])
+    dump = DumpArtefact.from_url(f"file://{tmp_path}/by-url.msgpack.gz")
+    assert dump.dump["scheduler"]["tasks"]["told"]["nbytes"] and "state" not in dump.dump["scheduler"]["tasks"]["told"]
+    with pytest.raises(ValueError, match="Unsupported format 'json'"):
+        client.dump_cluster_state(f"file://{tmp_path}/by-url", format="json")
     states = [tuple(row[2:4]) for row in client.story("told") if row[0] == "scheduler"]
     assert states[-1] == ("processing", "memory"), states
 

@@ -303,8 +303,6 @@ def test_what_cannot_be_says_so_in_one_sentence(mainstay, client):
         client.register_plugin(SchedulerPlugin(), name="mine")
     with pytest.raises(Exception, match="run by Mainstay"):
         client.sync(client.scheduler.terminate)
-    with pytest.raises(Exception, match="to a file instead"):
-        client.dump_cluster_state("memory://dump")
     assert client.submit(inc, 1).result() == 2
 
 

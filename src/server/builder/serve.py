@@ -29,6 +29,7 @@ The request of `lower`: expr [header, frames], keys, annotations (a pickle), int
 actors (nil, bool or keys), limits.
 The request of `watch`: setup (the pickle of a progress bar's function). Its document: version, and error or keys,
 complete, by_prefix.
+The request of `dump`: state, url, format, storage_options. Its document: version, and error if it could not be written.
 
 The document: version, then either `error` {kind, message, traceback, line, exception} or
     keys                every key: first those of the tasks, in their order, then those made elsewhere
@@ -66,6 +67,7 @@ import distributed
 import msgpack
 from dask.utils import key_split
 from distributed import Client, Future, wait
+from distributed.cluster_dump import write_state
 from distributed.protocol.serialize import merge_and_deserialize
 from distributed.worker import _worker_cvar
 
@@ -130,7 +132,7 @@ def respond(operation, request):
     try:
         request = msgpack.unpackb(request, use_list=operation == "build", strict_map_key=False)
         filename = f"{request.get('name') or 'source'}.py"
-        answer = {"build": build, "lower": lower, "watch": watch}[operation](request)
+        answer = {"build": build, "lower": lower, "watch": watch, "dump": dump}[operation](request)
         return msgpack.packb({"version": VERSION, **answer}, default=plain)
     except BaseException as error:  # a source may raise SystemExit too
         return msgpack.packb({"version": VERSION, "error": describe(error, filename)}, default=plain)
@@ -169,6 +171,16 @@ def watch(request):
     if "keys" not in found or found.get("group_by", key_split) is not key_split:
         raise Refused("Unsupported", "only bars of keys, or of groups by the name of the key, are supported")
     return {"keys": list(found["keys"]), "complete": bool(found.get("complete")), "by_prefix": "group_by" in found}
+
+
+def dump(request):
+    """Writes the state of everything to a URL: a worker has the packages for it, and may write there."""
+
+    async def state():
+        return request["state"]
+
+    asyncio.run(write_state(state, request["url"], request["format"], **request["storage_options"]))
+    return {}
 
 
 def hold(keys):

@@ -351,11 +351,21 @@ pub fn alive(now: f64, heartbeat_interval: f64) -> Value {
     Value::map([("status", "OK".into()), ("time", now.into()), ("heartbeat-interval", heartbeat_interval.into())])
 }
 
+/// The answer to `heartbeat_worker` after which the worker exits.
+pub fn missing() -> Value {
+    Value::map([("status", "missing".into())])
+}
+
 /// The answer that makes the caller raise.
 pub fn failed(exception: &Object, text: &str) -> Value {
+    failed_with(exception.dumps(), text)
+}
+
+/// The same with the pickle of an exception.
+pub fn failed_with(exception: Bytes, text: &str) -> Value {
     Value::map([
         ("status", "uncaught-error".into()),
-        ("exception", exception.dumps().into()),
+        ("exception", exception.into()),
         ("traceback", Value::Nil),
         ("exception_text", exception_text(text).into()),
         ("traceback_text", "".into()),
