@@ -1,17 +1,34 @@
-//! What Clients put beside the tasks: values under paths of names.
+//! What Clients put beside the tasks: values under paths of names. What is under the key of a task goes with the task.
 //!
 //! Source: distributed 2026.8.0, scheduler.py: `get_metadata`, `set_metadata`.
 
+use std::collections::BTreeSet;
+
+use crate::dask::TaskKey;
 use crate::server::namespace::Namespace;
 use crate::wire::document::{DocumentError, Fields};
 use crate::wire::messages::rpc;
 use crate::wire::pickle::Object;
 use crate::wire::value::Value;
 
+#[derive(Debug)]
+pub(crate) struct Metadata {
+    values: Value,
+    /// Names that were keys of tasks when something was put under them.
+    of_tasks: BTreeSet<TaskKey>,
+}
+
+impl Default for Metadata {
+    fn default() -> Self {
+        Self { values: Value::Map(Vec::new()), of_tasks: BTreeSet::new() }
+    }
+}
+
 impl Namespace {
-    pub(crate) fn get_metadata(&self, fields: &Fields<'_>) -> Result<Value, DocumentError> {
+    pub(crate) fn get_metadata(&mut self, fields: &Fields<'_>) -> Result<Value, DocumentError> {
         let path = path(fields)?;
-        let mut place = Some(&self.metadata);
+        self.drop_metadata_of_forgotten(path.first());
+        let mut place = Some(&self.metadata.values);
         for step in &path {
             if let Some(value) = place.filter(|value| value.as_map().is_none()) {
                 let text = format!("there is nothing under {path:?}: what is above is no dict but {}", value.kind());
@@ -33,12 +50,29 @@ impl Namespace {
 
     pub(crate) fn set_metadata(&mut self, fields: &Fields<'_>) -> Result<Value, DocumentError> {
         let value = fields.optional_value("value")?;
-        let mut place = &mut self.metadata;
-        for step in path(fields)? {
+        let path = path(fields)?;
+        self.drop_metadata_of_forgotten(path.first());
+        if let Some(key) = path.first().and_then(Value::as_key).filter(|key| self.engine.task_state(key).is_some()) {
+            self.metadata.of_tasks.insert(key);
+        }
+        let mut place = &mut self.metadata.values;
+        for step in path {
             place = entry(place, step);
         }
         *place = value;
         Ok(Value::Nil)
+    }
+
+    /// Looked at when somebody asks: a task that is forgotten does not look for what was said of it.
+    fn drop_metadata_of_forgotten(&mut self, name: Option<&Value>) {
+        let Some(key) = name.and_then(Value::as_key) else { return };
+        if self.engine.task_state(&key).is_none()
+            && self.metadata.of_tasks.remove(&key)
+            && let Value::Map(entries) = &mut self.metadata.values
+        {
+            let name = Value::from(&key);
+            entries.retain(|(other, _)| *other != name);
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use crate::server::datasets::Datasets;
 use crate::server::event::Event;
 use crate::server::handle::{Command, Reports};
 use crate::server::memory_samples::Samplers;
+use crate::server::metadata::Metadata;
 use crate::server::nannies::StartingNannies;
 use crate::server::onlookers::Onlookers;
 use crate::server::plugins::Plugins;
@@ -31,7 +32,6 @@ use crate::server::task_stream::TaskStream;
 use crate::server::topics::Topics;
 use crate::server::workers::Workers;
 use crate::shuffle::Shuffles;
-use crate::wire::value::Value;
 
 /// Events taken in one turn, before anything is written.
 const EVENTS_A_TURN_MAX: usize = 1024;
@@ -58,7 +58,7 @@ pub(crate) struct Namespace {
     /// Where the answers go that `coordination` owes.
     pub(crate) waiting_calls: WaitingCalls,
     /// What Clients put there with `set_metadata`.
-    pub(crate) metadata: Value,
+    pub(crate) metadata: Metadata,
     pub(crate) admission: Arc<dyn Admission>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) reports: Reports,
@@ -121,7 +121,7 @@ impl Namespace {
             retirements: Retirements::default(),
             coordination: Coordination::default(),
             waiting_calls: WaitingCalls::default(),
-            metadata: Value::Map(Vec::new()),
+            metadata: Metadata::default(),
             admission,
             pool: Arc::new(Pool::new(calls)),
             reports,

@@ -282,6 +282,14 @@ def test_metadata(client):
     assert client.get_metadata(["run", "ended"], default=None) is None
     with pytest.raises(KeyError):
         client.get_metadata(["nothing"])
+    # What is said of a task goes with it.
+    future = client.submit(inc, 1)
+    wait(future)
+    client.set_metadata(future.key, "mine")
+    assert client.get_metadata(future.key) == "mine"
+    key = future.key
+    del future
+    await_condition(lambda: client.get_metadata(key, default=None) is None, "the task is forgotten")
 
 
 @pytest.mark.parametrize("bar", ["text", "by prefix"])
