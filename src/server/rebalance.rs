@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::dask::TaskKey;
+use crate::dask::{TaskKey, WorkerAddress};
 use crate::engine::{Stimulus, WorkerId};
 use crate::server::call;
 use crate::server::copies::{Copied, Errand, Order};
@@ -12,6 +12,8 @@ use crate::server::event::Answer;
 use crate::server::namespace::Namespace;
 use crate::server::requests::Reply;
 use crate::wire::document::{DocumentError, Fields};
+use crate::wire::messages::rpc;
+use crate::wire::pickle::Object;
 use crate::wire::value::Value;
 
 /// Workers whose memory is within this share of their limit of the mean are left alone.
@@ -57,6 +59,10 @@ impl Namespace {
         let lost: Vec<Value> = keys.iter().flatten().filter(|key| self.engine.who_has(key).is_empty()).map(Value::from).collect();
         if !lost.is_empty() {
             return Ok(Value::map([("status", "partial-fail".into()), ("keys", Value::Array(lost))]).into());
+        }
+        let named = fields.optional_texts("workers")?.unwrap_or_default();
+        if let Some(unknown) = named.iter().find(|name| self.workers.by_address(&WorkerAddress::new(name.as_str())).is_none()) {
+            return Ok(rpc::failed(&Object::key_error(unknown), unknown).into());
         }
         let takers = self.takers();
         let selected = self.selected(fields)?.into_iter().map(|(id, _)| id).filter(|id| takers.contains(id));

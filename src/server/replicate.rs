@@ -14,6 +14,8 @@ use crate::server::event::Answer;
 use crate::server::namespace::Namespace;
 use crate::server::requests::Reply;
 use crate::wire::document::{DocumentError, Fields};
+use crate::wire::messages::rpc;
+use crate::wire::pickle::Object;
 use crate::wire::value::Value;
 
 /// How many fetch from one holder at a time when the caller does not say.
@@ -44,6 +46,10 @@ impl Namespace {
         let wanted = fields.optional_unsigned("n")?.map_or(workers.len(), |wanted| usize::try_from(wanted).unwrap_or(usize::MAX));
         let branching_factor = fields.optional_unsigned("branching_factor")?.unwrap_or(BRANCHING_FACTOR).max(1) as usize;
         let copies = wanted.min(workers.len());
+        if copies == 0 {
+            let text = "Can not use replicate to delete data";
+            return Ok(rpc::failed(&Object::value_error(text), text).into());
+        }
         Ok(Reply::later(move |namespace, answer| {
             let replication = Replication { keys, workers, copies, branching_factor, answer };
             namespace.drop_surplus(&replication);
@@ -56,7 +62,7 @@ impl Namespace {
         let mut dropped: BTreeMap<WorkerId, Vec<TaskKey>> = BTreeMap::new();
         for key in &replication.keys {
             let (mut holding, _) = self.split(&replication.workers, key);
-            let surplus = holding.len().saturating_sub(replication.copies.max(1));
+            let surplus = holding.len().saturating_sub(replication.copies);
             holding.sort_by_key(|id| std::cmp::Reverse(self.bytes_on(*id)));
             for worker in holding.into_iter().take(surplus) {
                 dropped.entry(worker).or_default().push(key.clone());

@@ -1,5 +1,6 @@
 //! Answers requests: what Clients, workers and nannies ask outside of their streams.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use tracing::debug;
@@ -210,15 +211,16 @@ impl Namespace {
         self.workers.iter().filter_map(|(_, worker)| Some((worker.address.clone(), Some(called(worker)?)))).collect()
     }
 
-    /// The workers that a request names by address, or all.
+    /// The workers that a request names by address, name or host, or all.
     pub(crate) fn selected(&self, fields: &Fields<'_>) -> Result<Vec<(WorkerId, &Worker)>, DocumentError> {
-        let named = match fields.optional_value("workers")? {
+        let named: Option<BTreeSet<String>> = match fields.optional_value("workers")? {
             Value::Nil => None,
             Value::Array(named) => Some(named.iter().filter_map(shown).collect()),
-            one => Some(Vec::from_iter(shown(&one))),
+            one => Some(shown(&one).into_iter().collect()),
         };
         let is_named = |worker: &Worker| {
-            named.as_ref().is_none_or(|named| named.iter().any(|name| name == worker.address.as_str() || *name == worker.name))
+            let names = [worker.address.as_str(), worker.name.as_str(), worker.address.host()];
+            named.as_ref().is_none_or(|named| names.iter().any(|name| named.contains(*name)))
         };
         Ok(self.workers.iter().filter(|(_, worker)| is_named(worker)).collect())
     }

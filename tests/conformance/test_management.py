@@ -203,6 +203,10 @@ def test_replicas_are_made_and_dropped(own):
     assert counts() == [3] * 5
     client.replicate(futures, n=1)
     await_condition(lambda: counts() == [1] * 5, counts)
+    client.replicate(futures, workers=["127.0.0.1"])
+    assert counts() == [3] * 5
+    with pytest.raises(ValueError, match="delete"):
+        client.replicate(futures, n=0)
     assert client.gather(futures) == list(range(5))
 
 
@@ -222,6 +226,8 @@ def test_rebalance_moves_results_from_a_full_worker(tmp_path):
             moved = [holders for holders in client.who_has(futures).values() if holders != (alice,)]
             assert 2 <= len(moved) <= 5, moved
             assert [len(data) for data in client.gather(futures)] == [20_000_000 + index for index in range(8)]
+            with pytest.raises(KeyError, match="nobody"):
+                client.rebalance(workers=["nobody"])
 
 
 def test_stacks_profiles_and_logs_are_those_of_the_workers(own, tmp_path):
