@@ -90,6 +90,11 @@ impl Clients {
         self.entries.iter().find(|(_, client)| client.name.as_str() == name).map(|(id, _)| *id)
     }
 
+    /// Under which name a Client registered; none for who has no comm.
+    pub(crate) fn name_of(&self, client: ClientId) -> String {
+        self.entries.get(&client).map_or_else(String::new, |client| client.name.as_str().to_owned())
+    }
+
     pub(crate) fn get_mut(&mut self, client: ClientId) -> Option<&mut Client> {
         self.entries.get_mut(&client)
     }
@@ -193,6 +198,8 @@ impl Namespace {
             // Desiring a key again makes the engine say its state, and changes nothing else.
             FromClient::ReportKey { key } => self.stimulate(Stimulus::ClientDesiresKeys { client, keys: vec![key] }),
             FromClient::CancelKeys { keys, force, reason: _, msg: _ } => {
+                let name = self.clients.name_of(client);
+                self.note(&[&name], "cancel", [("count", (keys.len() as u64).into()), ("force", force.into())]);
                 self.stimulate(Stimulus::CancelKeys { client, keys, force });
             }
             FromClient::HeartbeatClient => {
@@ -286,6 +293,8 @@ impl Namespace {
                 };
                 let requirements = Requirements { fifo_timeout_ms, ..Requirements::default() };
                 let graph = document.graph;
+                let metrics = Value::map([("tasks", (graph.tasks.len() as u64).into())]);
+                self.note_graph(client, "OK", [("metrics", metrics)]);
                 self.shuffles.declare(document.shuffles);
                 self.stimulate(Stimulus::UpdateGraph { client, graph, wanted, requirements, submitting_task });
             }
@@ -294,10 +303,18 @@ impl Namespace {
     }
 
     fn refuse_graph(&mut self, client: ClientId, keys: &[TaskKey], exception: &Value) {
+        self.note_graph(client, "error", []);
         for key in keys {
             let erred = ToClient::TaskErred { key: key.clone(), exception: exception.clone(), traceback: Value::Nil };
             self.clients.tell(client, &erred);
         }
+    }
+
+    /// Notes what became of a graph.
+    fn note_graph<const MORE: usize>(&mut self, client: ClientId, status: &str, more: [(&str, Value); MORE]) {
+        let name = self.clients.name_of(client);
+        let fields = [("status", Value::from(status))].into_iter().chain(more);
+        self.note(&["scheduler", &name], "update-graph", fields);
     }
 
     /// A Client has left; what only it wanted is let go.

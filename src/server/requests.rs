@@ -73,7 +73,7 @@ impl Namespace {
             "nbytes" => self.nbytes(fields.optional_keys("keys")?, fields.optional_boolean("summary")?.unwrap_or(true)),
             "get_task_status" => self.task_status(&fields.keys("keys")?),
             "versions" => self.versions(),
-            "retry" => self.retry(fields.keys("keys")?),
+            "retry" => self.retry(&fields)?,
             "publish_list" => self.dataset_names(),
             "publish_get" => self.publish_get(&fields)?,
             "events" => {
@@ -247,11 +247,15 @@ impl Namespace {
     }
 
     /// Another try for what failed. The Client takes the keys of the answer for under way.
-    fn retry(&mut self, keys: Vec<TaskKey>) -> Value {
+    fn retry(&mut self, fields: &Fields<'_>) -> Result<Value, DocumentError> {
+        let keys = fields.keys("keys")?;
+        if let Some(client) = fields.optional_text("client")? {
+            self.note(&[client], "retry", [("count", (keys.len() as u64).into())]);
+        }
         let failed: Vec<TaskKey> = keys.into_iter().filter(|key| self.engine.failure(key).is_some()).collect();
         let value = keys_value(&failed);
         self.stimulate(Stimulus::RetryKeys { keys: failed });
-        value
+        Ok(value)
     }
 
     /// From here on these tasks run on the workers that are named; anywhere where none is.

@@ -67,9 +67,9 @@ impl Topics {
 
 impl Namespace {
     /// Notes what the scheduler itself has seen, under the names that a stock scheduler has for it.
-    pub(crate) fn note<const MORE: usize>(&mut self, topics: &[&str], action: &str, more: [(&str, Value); MORE]) {
+    pub(crate) fn note<'a>(&mut self, topics: &[&str], action: &str, more: impl IntoIterator<Item = (&'a str, Value)>) {
         let mut fields = vec![("action".into(), action.into())];
-        fields.extend(more.map(|(name, value)| (name.into(), value)));
+        fields.extend(more.into_iter().map(|(name, value)| (name.into(), value)));
         let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
         self.log_event(&topics, &Value::Map(fields));
     }

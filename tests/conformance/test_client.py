@@ -292,6 +292,19 @@ def test_metadata(client):
     await_condition(lambda: client.get_metadata(key, default=None) is None, "the task is forgotten")
 
 
+def test_events_say_what_became_of_graphs(client):
+    assert client.submit(inc, 1).result() == 2
+    client.submit(inc, 2, key="cancelled").cancel()
+
+    def own():
+        return [event for _, event in client.get_events(client.id)]
+
+    expected = ["add-client", "update-graph", "update-graph", "cancel"]
+    await_condition(lambda: [event["action"] for event in own()] == expected, own)
+    assert own()[1] == {"action": "update-graph", "status": "OK", "metrics": {"tasks": 1}}
+    assert own()[1] in [event for _, event in client.get_events("scheduler")]
+
+
 @pytest.mark.parametrize("bar", ["text", "by prefix"])
 def test_progress(client, tmp_path, bar, capsys):
     """The bars of `distributed.progress`, without a terminal or a notebook."""
