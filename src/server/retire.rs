@@ -36,7 +36,10 @@ pub(crate) struct Retirements(Vec<Retirement>);
 #[derive(Debug)]
 struct Retirement {
     leaving: Vec<WorkerId>,
+    /// We close them; others close by themselves once they have the answer.
     closes: bool,
+    /// They are none of ours from then on.
+    removes: bool,
     /// How many keys were only there when that last changed.
     sole: usize,
     changed: Instant,
@@ -48,6 +51,7 @@ impl Namespace {
     /// The RPC `retire_workers`: answers with those that were retired, by address.
     pub(crate) fn retire_workers(&mut self, fields: &Fields<'_>) -> Result<Reply, DocumentError> {
         let closes = fields.optional_boolean("close_workers")?.unwrap_or_default();
+        let removes = fields.optional_boolean("remove")?.unwrap_or(true);
         let named = names(&fields.optional_value("workers")?, &fields.optional_value("names")?);
         let is_named = |address: &WorkerAddress, name: &str| named.contains(address.as_str()) || named.contains(name);
         let chosen: Vec<WorkerId> = self
@@ -61,7 +65,7 @@ impl Namespace {
         }
         Ok(Reply::later(move |namespace, answer| {
             let now = Instant::now();
-            let retirement = Retirement { leaving: chosen, closes, sole: 0, changed: now, nudged: now, answer };
+            let retirement = Retirement { leaving: chosen, closes, removes, sole: 0, changed: now, nudged: now, answer };
             namespace.retirements.0.push(retirement);
             namespace.go_on_retiring();
         }))
@@ -106,26 +110,37 @@ impl Namespace {
     }
 
     fn close_retired(&mut self, retirement: Retirement) {
-        let Retirement { leaving, closes, answer, .. } = retirement;
+        let Retirement { leaving, closes, removes, answer, .. } = retirement;
         let mut retired = Vec::new();
         for id in leaving {
             let Some(worker) = self.workers.get(id) else { continue };
             info!(worker = %worker.name, address = %worker.address, closes, "retired a worker");
             retired.push((Value::from(worker.address.as_str()), worker.identity()));
-            // Otherwise it closes by itself once it has the answer.
             if closes {
                 self.workers.close(id, "retired");
-                self.on_worker_gone(id);
             }
+            match (removes, closes) {
+                (true, true) => self.on_worker_gone(id),
+                (true, false) => self.let_go(id),
+                (false, _) => {}
+            }
+        }
+        let addresses = Value::Array(retired.iter().map(|(address, _)| address.clone()).collect());
+        self.note(&["all"], "retire-workers", [("retired", addresses)]);
+        for (address, _) in &retired {
+            self.note(&[address.as_text().unwrap_or_default()], "retired", []);
         }
         // The caller may have gone.
         let _ = answer.send(Value::Map(retired).encode());
     }
 
     fn keep_after_all(&mut self, retirement: Retirement) {
+        let address = |id: &WorkerId| Some(Value::from(self.workers.get(*id)?.address.as_str()));
+        let addresses = Value::Array(retirement.leaving.iter().filter_map(address).collect());
         for worker in retirement.leaving {
             self.set_status(worker, WorkerStatus::Running, "running");
         }
+        self.note(&["all"], "retire-workers", [("could-not-retire", addresses)]);
         let _ = retirement.answer.send(Value::Map(Vec::new()).encode());
     }
 }

@@ -42,6 +42,8 @@ const REFUSAL_TTL: Duration = Duration::from_secs(600);
 pub(crate) struct Workers {
     pub(crate) entries: BTreeMap<WorkerId, Worker>,
     by_address: BTreeMap<WorkerAddress, WorkerId>,
+    /// Workers that are none of ours any more; their comms stay open until they have closed by themselves.
+    let_go: BTreeMap<WorkerId, (WorkerAddress, Outbox)>,
     next: u32,
     /// All workers with messages waiting, and some that have gone.
     unflushed: Vec<WorkerId>,
@@ -341,9 +343,26 @@ impl Namespace {
         Some(format!("name taken, {}: {} has it", registration.name, holder.address))
     }
 
+    /// A retired worker is none of ours from here on. It is still busy with its end, which a comm that ends would disturb.
+    pub(crate) fn let_go(&mut self, worker: WorkerId) {
+        self.workers.expect_to_leave(worker);
+        if let Some(mut entry) = self.lose_worker(worker) {
+            if !entry.batch.is_empty() {
+                // One that does not take it is gone already.
+                let _ = entry.outbox.push(entry.batch.take());
+            }
+            self.workers.let_go.insert(worker, (entry.address, entry.outbox));
+        }
+    }
+
     /// A worker's comm has ended, or is given up.
     pub(crate) fn on_worker_gone(&mut self, worker: WorkerId) {
-        let Some(entry) = self.workers.entries.remove(&worker) else { return };
+        self.workers.let_go.remove(&worker);
+        self.lose_worker(worker);
+    }
+
+    fn lose_worker(&mut self, worker: WorkerId) -> Option<Worker> {
+        let entry = self.workers.entries.remove(&worker)?;
         self.workers.by_address.remove(&entry.address);
         self.pool.forget(&entry.address);
         let expected = entry.is_leaving || entry.facts.pod.as_deref().is_some_and(|pod| self.admission.is_ending(pod));
@@ -355,12 +374,16 @@ impl Namespace {
         self.stimulate(Stimulus::WorkerLeft { worker, expected, barriers });
         // What waits to be built may wait for another reason now.
         self.start_builds();
+        Some(entry)
     }
 
     pub(crate) fn on_heartbeat(&mut self, heartbeat: HeartbeatWorker) -> Value {
         let answer = rpc::alive(unix_seconds(), self.workers.heartbeat_interval());
-        // A worker that is not registered (yet) is told the same: "missing" would make it exit.
-        let Some(worker) = self.workers.by_address(&heartbeat.address) else { return answer };
+        let Some(worker) = self.workers.by_address(&heartbeat.address) else {
+            let is_let_go = self.workers.let_go.values().any(|(address, _)| *address == heartbeat.address);
+            // One that is not registered yet is told what others are: "missing" makes a worker exit.
+            return if is_let_go { rpc::missing() } else { answer };
+        };
         let Some(entry) = self.workers.entries.get_mut(&worker) else { return answer };
         entry.last_seen = Instant::now();
         entry.last_seen_unix = unix_seconds();

@@ -213,6 +213,18 @@ def test_retiring_a_worker_moves_its_data(mainstay, client, tmp_path):
     assert [runs(tmp_path / f"{index}") for index in range(5)] == [1] * 5
 
 
+def test_a_worker_that_is_retired_and_not_closed_is_not_served_any_more(mainstay, client):
+    first = mainstay.start_worker(name="first")
+    mainstay.start_worker(name="second")
+    client.wait_for_workers(2)
+    scattered = client.scatter([b"only there"], workers=["first"], hash=False)
+    address = named(client)["first"]["address"]
+    assert list(client.retire_workers([address], close_workers=False)) == [address]
+    assert list(named(client)) == ["second"] and client.gather(scattered) == [b"only there"]
+    # It learns that from the answer to its next heartbeat.
+    assert first.wait() == 0
+
+
 def test_the_last_worker_is_not_retired_with_data(mainstay, client):
     mainstay.start_worker(name="only")
     client.wait_for_workers(1)
