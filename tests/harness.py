@@ -114,20 +114,20 @@ class Process:
 class Scheduler:
     """A scheduler with stock workers that it does not know of beforehand."""
 
-    def __init__(self, folder, command, address, *, stack):
+    def __init__(self, folder, command, address, *, stack, **options):
         self.folder, self.stack, self.count = folder, stack, 0
         folder.mkdir(parents=True, exist_ok=True)
-        self.process = Process(command, folder / "scheduler.log", cwd=folder)
+        self.process = Process(command, folder / "scheduler.log", cwd=folder, **options)
         stack.callback(self.process.end)
         self.address = self.process.await_output(address)[1]
         self.port = int(self.address.rsplit(":", 1)[1])
 
-    def start_worker(self, *arguments, nanny=False, name=None, threads=1, **env):
-        """Starts a stock `dask worker`; it registers in its own time."""
+    def start_worker(self, *arguments, nanny=False, name=None, threads=1, address=None, **env):
+        """Starts a stock `dask worker`; it registers in its own time, here or at another address."""
         self.count += 1
         name = name or f"w{self.count}"
         python = WORKER_PYTHONS[self.count % len(WORKER_PYTHONS)]
-        command = [python, "-m", "dask", "worker", self.address, "--name", name, "--nthreads", str(threads)]
+        command = [python, "-m", "dask", "worker", address or self.address, "--name", name, "--nthreads", str(threads)]
         command += ["--nanny" if nanny else "--no-nanny", "--no-dashboard", "--local-directory", self.folder / "scratch"]
         worker = Process([*command, *arguments], self.folder / f"{name}.log", env=environment(**env), cwd=self.folder)
         worker.name = name
@@ -138,8 +138,10 @@ class Scheduler:
 class Mainstay(Scheduler):
     """`mainstay local`."""
 
-    def __init__(self, folder, *arguments, stack):
-        super().__init__(folder, [BINARY, "local", "--port", "0", *arguments], r"^Serving Dask at (tcp://\S+)$", stack=stack)
+    def __init__(self, folder, *arguments, stack, log="warn"):
+        command = [BINARY, "local", "--port", "0", *arguments]
+        env = environment(MAINSTAY_LOG=log)
+        super().__init__(folder, command, r"^Serving Dask at (t\w+://\S+)$", stack=stack, env=env)
 
 
 class StockScheduler(Scheduler):
@@ -151,10 +153,10 @@ class StockScheduler(Scheduler):
 
 
 @contextlib.contextmanager
-def served(folder, *arguments):
-    """A `mainstay local` that starts no workers of its own."""
+def served(folder, *arguments, log="warn"):
+    """A `mainstay local` that starts no workers of its own; `log` is the least severe line that it writes."""
     with contextlib.ExitStack() as stack:
-        mainstay = Mainstay(folder, "--workers", "0", *arguments, stack=stack)
+        mainstay = Mainstay(folder, "--workers", "0", *arguments, stack=stack, log=log)
         yield mainstay
         assert mainstay.process.is_alive(), mainstay.process.output
         assert "panicked" not in mainstay.process.output, mainstay.process.output

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
@@ -13,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
+use crate::comm::tls::{Session, Tls};
 use crate::wire::frame::{FrameDecoder, FrameError, Message};
 use crate::wire::handshake::{Handshake, HandshakeError};
 use crate::wire::limits::Limits;
@@ -27,7 +29,7 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
 const SLOW_AFTER: Duration = Duration::from_secs(30);
 const BYTES_A_SECOND_MIN: u64 = 1024;
 /// Chunks written at once.
-const SLICES_MAX: usize = 16;
+pub(super) const SLICES_MAX: usize = 16;
 /// How much is read at once when nothing is known of the message.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -42,6 +44,12 @@ pub enum CommError {
     HandshakeTimeout(Duration),
     #[error("bad handshake")]
     Handshake(#[from] HandshakeError),
+    #[error("no encrypted comm with the peer: {0}")]
+    Stranger(&'static str),
+    #[error("the handshake of TLS failed")]
+    TlsHandshake(#[source] std::io::Error),
+    #[error("the peer speaks TLS, and comms are plain here: it has to connect to tcp://, not tls://")]
+    Encrypted,
     #[error("the comm failed")]
     Io(#[from] std::io::Error),
     #[error("bad framing")]
@@ -64,6 +72,7 @@ pub struct Connection {
 #[derive(Debug)]
 pub struct Receiver {
     half: OwnedReadHalf,
+    session: Option<Arc<Session>>,
     decoder: FrameDecoder,
 }
 
@@ -71,33 +80,75 @@ pub struct Receiver {
 #[derive(Debug)]
 pub struct Sender {
     half: OwnedWriteHalf,
+    session: Option<Arc<Session>>,
 }
 
 impl Connection {
-    /// Shakes hands on a fresh socket, whoever opened it.
+    /// Shakes hands with a peer that has connected to us.
     ///
     /// # Errors
-    /// When the peer speaks no Dask, or not in time.
-    pub async fn establish(stream: TcpStream, patience: Duration) -> Result<Self, CommError> {
+    /// When the peer speaks no Dask or is not let in, or not in time.
+    pub async fn accept(stream: TcpStream, tls: Option<&Tls>, patience: Duration) -> Result<Self, CommError> {
+        Self::establish(stream, patience, async |stream| match tls {
+            Some(tls) => tls.accept(stream).await.map(|(stream, session)| (stream, Some(session))),
+            None => Ok((stream, None)),
+        })
+        .await
+    }
+
+    /// Shakes hands with a peer that we have connected to.
+    ///
+    /// # Errors
+    /// As `accept`.
+    pub async fn connect(stream: TcpStream, tls: Option<&Tls>, patience: Duration) -> Result<Self, CommError> {
+        Self::establish(stream, patience, async |stream| match tls {
+            Some(tls) => tls.connect(stream).await.map(|(stream, session)| (stream, Some(session))),
+            None => Ok((stream, None)),
+        })
+        .await
+    }
+
+    async fn establish(
+        stream: TcpStream,
+        patience: Duration,
+        encrypt: impl AsyncFnOnce(TcpStream) -> Result<(TcpStream, Option<Session>), CommError>,
+    ) -> Result<Self, CommError> {
         let peer = stream.peer_addr()?;
         configure(&stream)?;
-        let (read, write) = stream.into_split();
-        let mut connection = Self {
-            receiver: Receiver { half: read, decoder: FrameDecoder::new(Limits::HANDSHAKE) },
-            sender: Sender { half: write },
-            peer,
+        let establishing = async {
+            let (stream, session) = encrypt(stream).await?;
+            let session = session.map(Arc::new);
+            let (read, write) = stream.into_split();
+            let decoder = FrameDecoder::new(Limits::HANDSHAKE);
+            let mut connection = Self {
+                receiver: Receiver { half: read, session: session.clone(), decoder },
+                sender: Sender { half: write, session },
+                peer,
+            };
+            connection.shake_hands().await?;
+            Ok(connection)
         };
-        timeout(patience, connection.shake_hands()).await.map_err(|_| CommError::HandshakeTimeout(patience))??;
+        let mut connection = timeout(patience, establishing).await.unwrap_or(Err(CommError::HandshakeTimeout(patience)))?;
         connection.receiver.set_limits(Limits::UNREGISTERED);
         Ok(connection)
     }
 
     async fn shake_hands(&mut self) -> Result<(), CommError> {
         self.sender.send(Handshake::ours().encode()).await?;
-        let message = self.receiver.receive().await?.ok_or(CommError::Truncated)?;
-        Handshake::decode(&message)?;
+        let message = match self.receiver.receive().await {
+            Err(CommError::Frame(FrameError::MessageTooLong { found, .. })) if is_client_hello(found) => {
+                Err(CommError::Encrypted)
+            }
+            message => message?.ok_or(CommError::Truncated),
+        };
+        Handshake::decode(&message?)?;
         Ok(())
     }
+}
+
+/// Whether the first bytes of a comm, read as a length, are those with which TLS begins.
+fn is_client_hello(length: u64) -> bool {
+    length.to_le_bytes().starts_with(&[0x16, 0x03])
 }
 
 fn configure(stream: &TcpStream) -> std::io::Result<()> {
@@ -156,11 +207,19 @@ impl Receiver {
 
     /// Reads what is there; 0 bytes mean that the peer has closed.
     async fn read(&mut self) -> std::io::Result<usize> {
-        // Room is made when there is something to read: by then the messages before are mostly done with, and their memory
-        // is used again.
-        self.half.readable().await?;
-        self.decoder.buffer().reserve(READ_BYTES);
-        self.half.read_buf(self.decoder.buffer()).await
+        let Some(session) = &self.session else {
+            // Room is made when there is something to read: by then the messages before are mostly done with, and their
+            // memory is used again.
+            self.half.readable().await?;
+            self.decoder.buffer().reserve(READ_BYTES);
+            return self.half.read_buf(self.decoder.buffer()).await;
+        };
+        loop {
+            if let Some(count) = session.read(self.half.as_ref(), self.decoder.buffer())? {
+                return Ok(count);
+            }
+            self.half.readable().await?;
+        }
     }
 }
 
@@ -188,38 +247,52 @@ impl Sender {
     /// # Errors
     /// When the socket fails.
     pub(super) async fn wait_and_write(&self, chunks: &mut VecDeque<Bytes>) -> Result<(), CommError> {
-        self.write(chunks)?;
-        while !chunks.is_empty() {
+        while !self.write(chunks)? {
             self.half.writable().await?;
-            self.write(chunks)?;
         }
         Ok(())
     }
 
-    /// Writes as much as the socket takes at once, and removes it.
+    /// Writes as much as the socket takes at once, and removes it; whether nothing is left.
     ///
     /// # Errors
     /// When the socket fails.
-    pub(super) fn write(&self, chunks: &mut VecDeque<Bytes>) -> std::io::Result<()> {
+    pub(super) fn write(&self, chunks: &mut VecDeque<Bytes>) -> std::io::Result<bool> {
+        if let Some(session) = &self.session {
+            return session.write(self.half.as_ref(), chunks);
+        }
         while !chunks.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let count = chunks.len().min(SLICES_MAX);
-            for (slice, chunk) in slices.iter_mut().zip(&*chunks) {
-                *slice = IoSlice::new(chunk);
-            }
-            match self.half.try_write_vectored(&slices[..count]) {
+            match self.half.try_write_vectored(fill(&mut slices, chunks)) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => remove(chunks, written),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if let Some(session) = &self.session {
+            session.close(self.half.as_ref());
+        }
+    }
+}
+
+/// The first chunks, as they are written at once.
+pub(super) fn fill<'a, 'b>(slices: &'b mut [IoSlice<'a>; SLICES_MAX], chunks: &'a VecDeque<Bytes>) -> &'b [IoSlice<'a>] {
+    let count = chunks.len().min(SLICES_MAX);
+    for (slice, chunk) in slices.iter_mut().zip(chunks) {
+        *slice = IoSlice::new(chunk);
+    }
+    &slices[..count]
+}
+
 /// Removes the first bytes of chunks.
-fn remove(chunks: &mut VecDeque<Bytes>, mut count: usize) {
+pub(super) fn remove(chunks: &mut VecDeque<Bytes>, mut count: usize) {
     while let Some(first) = chunks.front_mut() {
         if first.len() > count {
             return first.advance(count);

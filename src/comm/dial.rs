@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::comm::{CommError, Connection};
+use crate::comm::{CommError, Connection, Tls};
 use crate::dask::WorkerAddress;
 use crate::wire::frame::Message;
 use crate::wire::limits::Limits;
@@ -31,8 +31,13 @@ pub enum CallError {
     },
     #[error("{address} went away before it answered")]
     NoAnswer { address: WorkerAddress },
-    #[error("{address} is no address that can be called: it must look like tcp://10.0.0.7:40001")]
-    BadAddress { address: WorkerAddress },
+    #[error("{address} is no address that can be called: it must look like {scheme}://10.0.0.7:40001")]
+    BadAddress { address: WorkerAddress, scheme: &'static str },
+}
+
+/// How addresses begin whose comms are encrypted like this.
+pub fn scheme(tls: Option<&Tls>) -> &'static str {
+    if tls.is_some() { "tls" } else { "tcp" }
 }
 
 /// Comms to workers, kept for the next call.
@@ -40,13 +45,19 @@ pub enum CallError {
 pub struct Pool {
     /// Where calls are made: not on the thread of the loop that wants them made.
     runtime: Handle,
+    tls: Option<Tls>,
     idle: Mutex<BTreeMap<WorkerAddress, Vec<Connection>>>,
 }
 
 impl Pool {
     /// A pool whose calls are made on this runtime.
-    pub fn new(runtime: Handle) -> Self {
-        Self { runtime, idle: Mutex::default() }
+    pub fn new(runtime: Handle, tls: Option<Tls>) -> Self {
+        Self { runtime, tls, idle: Mutex::default() }
+    }
+
+    /// Whether its comms are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Does what makes calls, and works on what they bring, beside the loop that wants it done.
@@ -94,12 +105,27 @@ impl Pool {
                 return Ok((message, connection));
             }
         }
-        let mut connection = connect(address).await?;
+        let mut connection = self.connect(address).await?;
         match ask(&mut connection, request).await {
             Ok(Some(message)) => Ok((message, connection)),
             Ok(None) => Err(CallError::NoAnswer { address: address.clone() }),
             Err(source) => Err(CallError::Unreachable { address: address.clone(), source }),
         }
+    }
+
+    async fn connect(&self, address: &WorkerAddress) -> Result<Connection, CallError> {
+        let scheme = scheme(self.tls.as_ref());
+        if address.scheme() != scheme {
+            return Err(CallError::BadAddress { address: address.clone(), scheme });
+        }
+        let connecting = async {
+            let stream = TcpStream::connect(address.host_and_port()).await.map_err(CommError::Connect)?;
+            Connection::connect(stream, self.tls.as_ref(), CONNECT_TIMEOUT).await
+        };
+        let result = timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(CommError::ConnectTimeout(CONNECT_TIMEOUT)));
+        let mut connection = result.map_err(|source| CallError::Unreachable { address: address.clone(), source })?;
+        connection.receiver.set_limits(Limits::REGISTERED);
+        Ok(connection)
     }
 
     fn give_back(&self, address: &WorkerAddress, connection: Connection) {
@@ -118,18 +144,4 @@ impl Pool {
 async fn ask(connection: &mut Connection, request: Vec<Bytes>) -> Result<Option<Message>, CommError> {
     connection.sender.send(request).await?;
     connection.receiver.receive().await
-}
-
-async fn connect(address: &WorkerAddress) -> Result<Connection, CallError> {
-    if address.as_str().split_once("://").is_some_and(|(scheme, _)| scheme != "tcp") {
-        return Err(CallError::BadAddress { address: address.clone() });
-    }
-    let connecting = async {
-        let stream = TcpStream::connect(address.host_and_port()).await.map_err(CommError::Connect)?;
-        Connection::establish(stream, CONNECT_TIMEOUT).await
-    };
-    let result = timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(CommError::ConnectTimeout(CONNECT_TIMEOUT)));
-    let mut connection = result.map_err(|source| CallError::Unreachable { address: address.clone(), source })?;
-    connection.receiver.set_limits(Limits::REGISTERED);
-    Ok(connection)
 }

@@ -1,4 +1,4 @@
-//! Sockets: Dask comms over TCP, with handshake, limits and one bounded outbox a connection.
+//! Sockets: Dask comms over TCP or TLS, with handshake, limits and one bounded outbox a connection.
 //!
 //! Knows messages only as frames; what they mean is `server`'s. Never holds up a reader for a slow writer: an outbox
 //! that grows too long closes its comm.
@@ -6,7 +6,9 @@
 mod connection;
 mod dial;
 mod outbox;
+mod tls;
 
 pub use connection::{CommError, Connection, Receiver, Sender};
-pub use dial::{CallError, Pool};
+pub use dial::{CallError, Pool, scheme};
 pub use outbox::{Outbox, OutboxFull};
+pub use tls::{Credentials, CredentialsError, Tls};

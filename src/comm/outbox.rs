@@ -69,11 +69,8 @@ impl Outbox {
     pub fn push(&mut self, chunks: Vec<Bytes>) -> Result<(), OutboxFull> {
         let mut chunks = VecDeque::from(chunks);
         let messages = self.waiting.messages.load(Ordering::Acquire);
-        if messages == 0 {
-            self.sender.write(&mut chunks).map_err(|_| OutboxFull)?;
-            if chunks.is_empty() {
-                return Ok(());
-            }
+        if messages == 0 && self.sender.write(&mut chunks).map_err(|_| OutboxFull)? {
+            return Ok(());
         }
         let bytes = self.waiting.bytes.fetch_add(size(&chunks), Ordering::Relaxed);
         self.waiting.messages.fetch_add(1, Ordering::Relaxed);
@@ -112,7 +109,7 @@ mod tests {
         let connect = TcpStream::connect(listener.local_addr().unwrap());
         let (ours, theirs) = tokio::join!(listener.accept(), connect);
         let (patience, (ours, theirs)) = (Duration::from_secs(10), (ours.unwrap().0, theirs.unwrap()));
-        let (ours, theirs) = tokio::join!(Connection::establish(ours, patience), Connection::establish(theirs, patience));
+        let (ours, theirs) = tokio::join!(Connection::accept(ours, None, patience), Connection::connect(theirs, None, patience));
         let mut outbox = Outbox::start(ours.unwrap().sender);
         assert!(!outbox.is_backlogged());
         for _ in 0..BACKLOG_MESSAGES + 8 {

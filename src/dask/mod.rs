@@ -35,6 +35,11 @@ impl WorkerAddress {
         &self.0
     }
 
+    /// How its comms are encoded: `tls` of `tls://10.0.0.7:40001`; without one it is `tcp`, as in Dask.
+    pub fn scheme(&self) -> &str {
+        self.0.split_once("://").map_or("tcp", |(scheme, _)| scheme)
+    }
+
     /// The part between the scheme and the port: `10.0.0.7` of `tcp://10.0.0.7:40001`.
     pub fn host(&self) -> &str {
         let rest = self.0.split_once("://").map_or(&*self.0, |(_, rest)| rest);
@@ -84,5 +89,9 @@ mod tests {
             assert_eq!(WorkerAddress::new(address).host(), host);
         }
         assert_eq!(WorkerAddress::new("tcp://10.0.0.7:40001").host_and_port(), "10.0.0.7:40001");
+        assert_eq!(
+            ["tls://10.0.0.7:1", "10.0.0.7:1"].map(|address| WorkerAddress::new(address).scheme().to_owned()),
+            ["tls", "tcp"]
+        );
     }
 }

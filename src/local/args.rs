@@ -47,6 +47,18 @@ pub struct LocalArgs {
     #[arg(long, default_value_t = 8786)]
     pub port: u16,
 
+    /// Encrypt comms; certificates of these authorities are believed (a file in PEM, as for `dask scheduler`)
+    #[arg(long, value_name = "FILE", requires_all = ["tls_cert", "tls_key"])]
+    pub tls_ca_file: Option<PathBuf>,
+
+    /// Our certificate, which child workers have as well
+    #[arg(long, value_name = "FILE", requires = "tls_ca_file")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its private key
+    #[arg(long, value_name = "FILE", requires = "tls_ca_file")]
+    pub tls_key: Option<PathBuf>,
+
     /// The Python that has dask and distributed [default: python3, then python, of the PATH]
     #[arg(long, value_name = "PROGRAM")]
     pub python: Option<PathBuf>,

@@ -6,6 +6,7 @@ mod args;
 mod manifest;
 mod offer;
 mod progress;
+mod tls;
 mod waiting;
 mod worker;
 
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 
 pub use args::LocalArgs;
 
+use crate::comm::scheme;
 use crate::engine;
 use crate::local::manifest::Collection;
 use crate::local::offer::Offer;
@@ -48,12 +50,15 @@ pub async fn run(args: LocalArgs) -> Result<Outcome> {
     let offer = Offer::new(&args, &collections);
     let address = SocketAddr::new(args.host, args.port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))?;
-    let address = format!("tcp://{}", listener.local_addr()?);
+    let files = tls::Files::of(&args);
+    let tls = files.as_ref().map(tls::Files::read).transpose()?;
+    let address = format!("{}://{}", scheme(tls.as_ref()), listener.local_addr()?);
     let (changed, changes) = mpsc::unbounded_channel();
     let config = server::Config {
         engine: engine::Config::default(),
         seed: 0,
         admission: Arc::new(Anyone { labels: offer.labels.clone() }),
+        tls: tls.clone(),
         changed,
         id: "Scheduler-mainstay-local".to_owned(),
         http_port: 0,
@@ -77,6 +82,7 @@ pub async fn run(args: LocalArgs) -> Result<Outcome> {
         // It ends by itself only through a bug; half a scheduler is worse than none.
         ended = &mut server => Err(anyhow::anyhow!("the scheduler ended by itself: {}", ended.err().map_or_else(String::new, |error| error.to_string()))),
         outcome = interrupted() => outcome,
+        never = tls::follow(files.zip(tls)) => match never {},
     };
     // Nobody listens when no worker was started.
     let _ = stop.send(true);

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::local::args::LocalArgs;
 use crate::local::offer::Offer;
+use crate::local::tls::Files;
 
 /// A worker that was told to end is killed after this time.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,6 +31,7 @@ pub(crate) struct Recipe {
     scheduler: String,
     threads: u32,
     resources: String,
+    tls: Option<Files>,
     directory: PathBuf,
 }
 
@@ -51,8 +53,8 @@ impl Recipe {
             if import.is_ok_and(|status| status.success()) {
                 let resources = offer.resources.iter().map(|(name, amount)| format!("{name}={amount}"));
                 let resources = resources.collect::<Vec<_>>().join(" ");
-                let directory = directory.to_owned();
-                return Ok(Self { python: python.clone(), scheduler, threads: args.threads, resources, directory });
+                let (tls, directory) = (Files::of(args), directory.to_owned());
+                return Ok(Self { python: python.clone(), scheduler, threads: args.threads, resources, tls, directory });
             }
         }
         let tried = candidates.iter().map(|python| python.display().to_string()).collect::<Vec<_>>().join(" and ");
@@ -75,6 +77,7 @@ impl Recipe {
         if !self.resources.is_empty() {
             command.args(["--resources", &self.resources]);
         }
+        command.args(self.tls.iter().flat_map(Files::flags));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         // Ctrl-C is for us: we end the workers in our own order.
         command.process_group(0);

@@ -87,6 +87,7 @@ impl Namespaces {
             engine: engine::Config { epoch: started as u32, ..engine::Config::default() },
             seed: started,
             admission: Arc::new(PodAdmission { namespace: namespace.to_owned(), index: Arc::clone(&self.index) }),
+            tls: None,
             changed: self.reports.clone(),
             id: format!("Scheduler-mainstay-{namespace}"),
             http_port: self.args.http_port,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use crate::comm::{CommError, Connection, Outbox, Receiver};
+use crate::comm::{CommError, Connection, Outbox, Receiver, Tls, scheme};
 use crate::coordination::CallId;
 use crate::error::chain;
 use crate::server::admission::{Admission, Facts, Verdict};
@@ -26,6 +26,7 @@ use crate::server::clock::unix_seconds;
 use crate::server::event::{Answer, Arrival, Event};
 use crate::server::handle::Refusal;
 use crate::server::task_stream::Recording;
+use crate::server::throttle::Throttle;
 use crate::server::{feed, nannies, onlookers};
 use crate::wire::document::DocumentError;
 use crate::wire::encode::encode_batch;
@@ -56,6 +57,7 @@ const ADMISSION_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Reception {
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) admission: Arc<dyn Admission>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) guests: Arc<Guests>,
     pub(crate) recording: Recording,
 }
@@ -65,6 +67,8 @@ pub(crate) struct Reception {
 pub(crate) struct Guests {
     counts: Mutex<Counts>,
     calls: AtomicU64,
+    /// Of what is told about peers that were dropped.
+    dropped: Throttle,
 }
 
 #[derive(Debug, Default)]
@@ -187,13 +191,22 @@ pub(crate) async fn accept_loop(listener: TcpListener, reception: Reception) {
 }
 
 async fn serve(stream: TcpStream, peer: SocketAddr, reception: Reception, mut place: Unknown) {
-    if let Err(error) = converse(stream, peer, &reception, &mut place).await {
-        debug!(%peer, error = %chain(&error), "dropped a connection");
+    let Err(error) = converse(stream, peer, &reception, &mut place).await else { return };
+    let reason = chain(&error);
+    match reception.guests.dropped.pass(Instant::now()) {
+        Some(others) => info!(%peer, reason, others, "dropped a connection"),
+        None => return debug!(%peer, reason, "dropped a connection"),
+    }
+    // A worker that is not encrypted like us gets no answer: then its status must say what is wrong.
+    let is_stranger = matches!(error, Dropped::Comm(CommError::Stranger(_) | CommError::Encrypted));
+    if let Some(worker) = reception.admission.expected_at(peer.ip()).filter(|_| is_stranger) {
+        // The receiver is gone when the server ends, and with it whoever would want to know.
+        let _ = reception.events.send(Event::WorkerRefused(Refusal { worker, reason })).await;
     }
 }
 
 async fn converse(stream: TcpStream, peer: SocketAddr, reception: &Reception, place: &mut Unknown) -> Result<(), Dropped> {
-    let mut connection = Connection::establish(stream, HANDSHAKE_TIMEOUT).await?;
+    let mut connection = Connection::accept(stream, reception.tls.as_ref(), HANDSHAKE_TIMEOUT).await?;
     if reception.guests.is_host_of_registered(peer.ip()) {
         connection.receiver.set_limits(Limits::REGISTERED);
     }
@@ -296,6 +309,11 @@ async fn worker_stream(first: &Request, connection: Connection, reception: &Rece
 async fn admit(request: &Request, peer: SocketAddr, reception: &Reception) -> Result<(RegisterWorker, Facts), String> {
     request.release().map_err(|error| chain(&error))?;
     let registration = RegisterWorker::read(request).map_err(|error| chain(&error))?;
+    // Others would fetch from there, encrypted or not.
+    let (address, scheme) = (&registration.address, scheme(reception.tls.as_ref()));
+    if address.scheme() != scheme {
+        return Err(format!("the worker says that it listens on {address}, and comms are {scheme}:// here"));
+    }
     let mut waited = Duration::ZERO;
     loop {
         match reception.admission.admit(peer.ip(), &registration.name, registration.address.host()) {

@@ -10,6 +10,11 @@ pub trait Admission: Send + Sync + 'static {
     /// Judges a worker by where its comm comes from, and by the name and the host that it states.
     fn admit(&self, peer: IpAddr, name: &str, host: &str) -> Verdict;
 
+    /// The name of the worker that is expected at an address, if there is one and no other.
+    fn expected_at(&self, _peer: IpAddr) -> Option<String> {
+        None
+    }
+
     /// Whether a worker's pod is being ended on purpose: then its tasks are not to blame for its end.
     fn is_ending(&self, _pod: &str) -> bool {
         false

@@ -17,6 +17,7 @@ mod build_request;
 mod builder;
 mod call;
 mod carry_out;
+mod certificates;
 mod clients;
 mod clock;
 mod collection;
@@ -47,6 +48,7 @@ mod scatter;
 mod shuffles;
 mod stand_in;
 mod task_stream;
+mod throttle;
 mod topics;
 mod versions;
 mod worker_messages;
@@ -64,6 +66,7 @@ pub use handle::{BuildError, CollectionRequest, Handle, OutputInfo, Past, Refusa
 pub use inputs::{MissingInput, WhyMissing, describe_cycle};
 pub use stand_in::StandIn;
 
+use crate::comm::{Pool, Tls, scheme};
 use crate::engine::Engine;
 use crate::server::accept::{Guests, Reception, accept_loop};
 use crate::server::namespace::{Identity, Namespace, Start};
@@ -77,6 +80,8 @@ pub struct Config {
     pub seed: u64,
     /// Judges who may register as a worker.
     pub admission: Arc<dyn Admission>,
+    /// How comms are encrypted, those of workers with each other as well; `None` for plain TCP.
+    pub tls: Option<Tls>,
     /// Where collections with a new report are told, by uid.
     pub changed: mpsc::UnboundedSender<String>,
     /// How we call ourselves: `Scheduler-…`.
@@ -98,7 +103,7 @@ pub fn start(config: Config, listener: TcpListener) -> std::io::Result<(Handle, 
     let handle = Handle { commands, reports: handle::Reports::default() };
     let identity = Identity {
         id: config.id,
-        address: format!("tcp://{}", listener.local_addr()?),
+        address: format!("{}://{}", scheme(config.tls.as_ref()), listener.local_addr()?),
         http_port: config.http_port,
         started: clock::unix_seconds(),
     };
@@ -109,10 +114,11 @@ pub fn start(config: Config, listener: TcpListener) -> std::io::Result<(Handle, 
         changed: config.changed,
         events: events.clone(),
         identity,
-        calls: tokio::runtime::Handle::current(),
+        pool: Pool::new(tokio::runtime::Handle::current(), config.tls.clone()),
     });
     let guests = Arc::new(Guests::default());
-    let reception = Reception { events, admission: config.admission, guests, recording: namespace.task_stream.recording() };
+    let recording = namespace.task_stream.recording();
+    let reception = Reception { events, admission: config.admission, tls: config.tls, guests, recording };
     let listener = listener.into_std()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (ended, end) = oneshot::channel();

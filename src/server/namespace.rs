@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
@@ -97,13 +96,13 @@ pub(crate) struct Start {
     pub(crate) changed: mpsc::UnboundedSender<String>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) identity: Identity,
-    /// Where workers are called.
-    pub(crate) calls: Handle,
+    /// How workers are called.
+    pub(crate) pool: Pool,
 }
 
 impl Namespace {
     pub(crate) fn new(start: Start) -> Self {
-        let Start { engine, admission, reports, changed, events, identity, calls } = start;
+        let Start { engine, admission, reports, changed, events, identity, pool } = start;
         Self {
             engine,
             workers: Workers::default(),
@@ -123,7 +122,7 @@ impl Namespace {
             waiting_calls: WaitingCalls::default(),
             metadata: Metadata::default(),
             admission,
-            pool: Arc::new(Pool::new(calls)),
+            pool: Arc::new(pool),
             reports,
             changed,
             events,

@@ -12,6 +12,7 @@ use crate::comm::Outbox;
 use crate::dask::WorkerAddress;
 use crate::engine::{Amount, ComputeTask, Resources, Stimulus, WorkerId, WorkerProfile, WorkerStatus};
 use crate::server::admission::{Facts, Verdict};
+use crate::server::certificates;
 use crate::server::clock::unix_seconds;
 use crate::server::event::Arrival;
 use crate::server::handle::Refusal;
@@ -316,10 +317,17 @@ impl Namespace {
         self.stimulate(Stimulus::WorkerJoined { worker: id, profile });
         self.tell_of_new_worker(id);
         self.note_new_worker(id);
+        self.have_certificates_followed(id);
         if first_status != WorkerStatus::Init {
             self.stimulate(Stimulus::WorkerStatusChanged { worker: id, status: first_status });
         }
         Some(id)
+    }
+
+    fn have_certificates_followed(&self, worker: WorkerId) {
+        if let Some(worker) = self.workers.get(worker).filter(|_| self.pool.is_encrypted()) {
+            certificates::follow(&self.pool, worker.address.clone(), worker.nanny.clone());
+        }
     }
 
     /// Remembers why, for the collections that wait for a worker.

@@ -11,6 +11,7 @@ import pytest
 from conformance_tasks import inc
 from distributed import Client
 from harness import await_condition, served
+from hostile import HANDSHAKE, assert_dropped, frames, message
 
 # How soon a peer is gone; faults.md wants 10 ms, which a busy machine does not always give.
 AT_ONCE_SECONDS = 2
@@ -41,19 +42,6 @@ def unharmed(victim):
                     lambda: f"memory grew from {before} to {victim.process.memory()}", seconds=10)
 
 
-def frames(*frames, nframes=None, lengths=None, total=None):
-    """A message as Dask frames it, with lies where wanted."""
-    lengths = [len(frame) for frame in frames] if lengths is None else lengths
-    prelude = struct.pack("<Q", len(lengths) if nframes is None else nframes) + b"".join(struct.pack("<Q", n) for n in lengths)
-    body = prelude + b"".join(frames)
-    return struct.pack("<Q", len(body) if total is None else total) + body
-
-
-def message(value):
-    return frames(msgpack.packb(value, use_bin_type=True))
-
-
-HANDSHAKE = message({"compression": None, "python": [3, 11, 7], "pickle-protocol": 5})
 NESTED = b"\x91" * 100_000 + b"\xc0"
 
 BEFORE_HANDSHAKE = {
@@ -92,15 +80,6 @@ AFTER_HANDSHAKE = {
 def peer(victim):
     with socket.create_connection(("127.0.0.1", victim.port), timeout=10) as connection:
         yield connection
-
-
-def assert_dropped(connection, seconds):
-    """Reads until the other side closes."""
-    end = time.monotonic() + seconds
-    connection.settimeout(seconds)
-    with contextlib.suppress(ConnectionError):
-        while connection.recv(65536):
-            assert time.monotonic() < end, "it goes on talking"
 
 
 @pytest.mark.parametrize("name", BEFORE_HANDSHAKE)
