@@ -94,6 +94,8 @@ class Operator(Place):
             f"{NAMESPACE},{WITHOUT_WORKERS}",
             "--pod-ip",
             "10.255.255.254",
+            "--plain-namespaces",
+            "*",
             "--log-level",
             "info",
         ]

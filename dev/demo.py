@@ -193,7 +193,7 @@ def show_status(kubernetes):
 
 def read(kubernetes):
     program = (EXAMPLES / "read.py").read_text()
-    address = "tcp://mainstay-scheduler:8786"
+    address = "tls://mainstay-scheduler:8786"
     kubernetes.kubectl("-n", NAMESPACE, "exec", "-i", "deployment/workers", "--", "python", "-", address, "/data/flights",
                        stdin=None, input=program)
 

@@ -29,3 +29,10 @@ pub const SCHEDULER_PORT: u16 = 8786;
 
 /// Label on what the operator makes.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// The Secret with what workers and Clients of a namespace show, and whom they believe: `ca.crt`, `tls.crt`, `tls.key`.
+pub const TLS_SECRET: &str = "mainstay-tls";
+/// The Secret with the certificates and keys of a namespace's authorities. Nobody has to mount it.
+pub const AUTHORITY_SECRET: &str = "mainstay-ca";
+/// Type of `AUTHORITY_SECRET`.
+pub const AUTHORITY_SECRET_TYPE: &str = "mainstay.dev/certificate-authority";

@@ -42,6 +42,8 @@ pub enum Kind {
 pub enum Absence {
     #[error("{0} is not there; create it, and it is picked up")]
     NotFound(Reference),
+    #[error("{0} is not of type Opaque, and only those can hold a source")]
+    NotOpaque(Reference),
     #[error("{reference} is there, but has no key `{}`{has}", reference.key)]
     KeyNotFound { reference: Reference, has: String },
     #[error("{reference}, key `{}`, {problem}", reference.key)]
@@ -56,7 +58,7 @@ impl Absence {
         match self {
             Self::NotFound(_) => reasons::SOURCE_NOT_FOUND,
             Self::KeyNotFound { .. } => reasons::SOURCE_KEY_NOT_FOUND,
-            Self::Unusable { .. } => reasons::SOURCE_INVALID,
+            Self::Unusable { .. } | Self::NotOpaque(_) => reasons::SOURCE_INVALID,
             Self::Forbidden(_) => reasons::SOURCE_FORBIDDEN,
         }
     }
@@ -133,7 +135,11 @@ async fn read(client: &Client, namespace: &str, reference: &Reference) -> Result
             })
         }),
         Kind::Secret => {
-            Api::<Secret>::namespaced(client.clone(), namespace).get_opt(&reference.name).await.map(|found| {
+            let found = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(&reference.name).await;
+            if found.as_ref().is_ok_and(|found| found.as_ref().is_some_and(|secret| !is_for_users(secret))) {
+                return Ok(Err(Absence::NotOpaque(reference.clone())));
+            }
+            found.map(|found| {
                 // The names of a Secret's keys are nobody's business here.
                 found.map(|secret| {
                     secret.data.and_then(|mut data| data.remove(&reference.key)).map(|bytes| bytes.0).ok_or_else(String::new)
@@ -149,6 +155,12 @@ async fn read(client: &Client, namespace: &str, reference: &Reference) -> Result
         Err(error) if is_forbidden(&error) => Ok(Err(Absence::Forbidden(reference.clone()))),
         Err(source) => Err(Error::ReadSource { what: reference.to_string(), source }),
     }
+}
+
+/// Whether a Secret is one that a person makes. What Kubernetes and other programs keep their tokens, keys and passwords in is
+/// no source: who may make collections need not be allowed to read it, and errors quote the text.
+fn is_for_users(secret: &Secret) -> bool {
+    secret.type_.as_deref().is_none_or(|type_| type_ == "Opaque")
 }
 
 fn text_of(bytes: Vec<u8>, reference: &Reference) -> Result<String, Absence> {

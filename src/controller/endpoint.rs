@@ -15,17 +15,17 @@ use crate::api::labels::{FIELD_MANAGER, GROUP, MANAGED_BY, SCHEDULER_PORT, SCHED
 /// The name of the port, which Service and slice must share.
 const PORT_NAME: &str = "scheduler";
 
-/// Points `mainstay-scheduler` of a namespace at an address.
+/// Points `mainstay-scheduler` of a namespace at an address. Gives the Service.
 ///
 /// # Errors
 /// When the API server refuses one of the two.
-pub async fn apply(client: &Client, namespace: &str, ip: IpAddr, port: u16) -> Result<(), kube::Error> {
+pub async fn apply(client: &Client, namespace: &str, ip: IpAddr, port: u16) -> Result<Service, kube::Error> {
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     let services: Api<Service> = Api::namespaced(client.clone(), namespace);
-    services.patch(SCHEDULER_SERVICE, &parameters, &Patch::Apply(service(port))).await?;
+    let service = services.patch(SCHEDULER_SERVICE, &parameters, &Patch::Apply(service(port))).await?;
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
     slices.patch(SCHEDULER_SERVICE, &parameters, &Patch::Apply(slice(ip, port))).await?;
-    Ok(())
+    Ok(service)
 }
 
 fn service(port: u16) -> Value {

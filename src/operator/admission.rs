@@ -34,6 +34,12 @@ impl Admission for PodAdmission {
         }
     }
 
+    fn expected_at(&self, peer: IpAddr) -> Option<String> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let pod = index.find(&self.namespace, "", &peer.to_string()).ok()?;
+        pod.is_meant_as_worker.then(|| pod.name.clone())
+    }
+
     fn is_ending(&self, pod: &str) -> bool {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         index.get(&self.namespace, pod).is_none_or(|pod| pod.is_ending)

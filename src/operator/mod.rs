@@ -2,7 +2,9 @@
 
 mod admission;
 mod args;
+mod certificates;
 mod namespaces;
+mod secrets;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};

@@ -6,17 +6,24 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
-use kube::Client;
+use k8s_openapi::api::core::v1::Service;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource as _};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
+use crate::api::labels::EVENT_CONTROLLER;
+use crate::comm::Tls;
 use crate::controller::{Servers, endpoint};
 use crate::engine;
 use crate::error::chain;
 use crate::operator::admission::PodAdmission;
 use crate::operator::args::OperatorArgs;
+use crate::operator::secrets::Secrets;
 use crate::pods::SharedIndex;
 use crate::server;
 
@@ -24,6 +31,11 @@ use crate::server;
 const PORTS: u16 = 1000;
 /// How often a Service is written again, should someone have changed it; the API server ignores what is the same.
 const ENDPOINT_PERIOD: Duration = Duration::from_secs(30);
+/// After this time it is tried again to serve a namespace that has no certificates.
+const POSTPONED: Duration = Duration::from_secs(5);
+
+/// Reason of the Event that says so.
+const PLAIN_COMMS: &str = "PlainComms";
 
 /// The namespaces of this process.
 pub(crate) struct Namespaces {
@@ -41,8 +53,9 @@ impl Namespaces {
     /// Runs until a server ends in an error, which ends the process: a new one starts clean.
     pub(crate) async fn run(self, mut pods_changed: mpsc::UnboundedReceiver<String>) -> Result<()> {
         let mut serving = JoinSet::new();
+        let mut postponed = JoinSet::new();
         for namespace in &self.args.namespaces {
-            self.serve(namespace, &mut serving).await?;
+            self.serve(namespace, &mut serving, &mut postponed).await?;
         }
         loop {
             let namespaces: BTreeSet<String> = tokio::select! {
@@ -51,6 +64,7 @@ impl Namespaces {
                     Some(namespace) => self.on_pods_changed(namespace),
                     None => anyhow::bail!("the watch of pods has ended by itself"),
                 },
+                Some(namespace) = postponed.join_next(), if !postponed.is_empty() => BTreeSet::from([namespace?]),
                 Some(ended) = serving.join_next(), if !serving.is_empty() => {
                     let namespace: String = ended.context("a scheduler has ended in an error")?;
                     info!(namespace, "the namespace is gone");
@@ -60,7 +74,7 @@ impl Namespaces {
             };
             for namespace in namespaces {
                 if self.servers.find(&namespace).is_none() {
-                    self.serve(&namespace, &mut serving).await?;
+                    self.serve(&namespace, &mut serving, &mut postponed).await?;
                 }
             }
         }
@@ -78,7 +92,28 @@ impl Namespaces {
         BTreeSet::from([namespace]).intersection(&index.namespaces_with_roles()).cloned().collect()
     }
 
-    async fn serve(&self, namespace: &str, serving: &mut JoinSet<String>) -> Result<()> {
+    async fn serve(&self, namespace: &str, serving: &mut JoinSet<String>, postponed: &mut JoinSet<String>) -> Result<()> {
+        let secrets = Secrets::new(self.client.clone(), namespace, self.args.certificate_lifetime);
+        let tls = match self.args.is_plain(namespace) {
+            true => None,
+            false => match secrets.refresh().await {
+                Ok(credentials) => Some(Tls::new(&credentials, Handle::current())?),
+                Err(error) if error.status().is_some_and(|status| status.code == 404 || is_of_ending_namespace(status)) => {
+                    debug!(namespace, "the namespace is ending");
+                    return Ok(());
+                }
+                // It is not served in plain TCP instead.
+                Err(error) => {
+                    warn!(namespace, error = %chain(&error), "failed to make the certificates of a namespace; trying again");
+                    let namespace = namespace.to_owned();
+                    postponed.spawn(async move {
+                        sleep(POSTPONED).await;
+                        namespace
+                    });
+                    return Ok(());
+                }
+            },
+        };
         let listener = self.listen().await?;
         let port = listener.local_addr()?.port();
         // Run ids of an earlier process must not pass for ours: tasks that outlive it would answer with them.
@@ -87,20 +122,22 @@ impl Namespaces {
             engine: engine::Config { epoch: started as u32, ..engine::Config::default() },
             seed: started,
             admission: Arc::new(PodAdmission { namespace: namespace.to_owned(), index: Arc::clone(&self.index) }),
-            tls: None,
+            tls: tls.clone(),
             changed: self.reports.clone(),
             id: format!("Scheduler-mainstay-{namespace}"),
             http_port: self.args.http_port,
         };
         let (handle, mut server) = server::start(config, listener)?;
-        info!(namespace, port, "serving a namespace");
+        info!(namespace, port, encrypted = tls.is_some(), "serving a namespace");
         self.servers.insert(namespace, handle);
         // Its collections may be waiting for it.
         let _ = self.changed.send(namespace.to_owned());
-        let (client, pod_ip, namespace) = (self.client.clone(), self.args.pod_ip, namespace.to_owned());
+        let way = Way { client: self.client.clone(), pod_name: self.args.pod_name.clone(), pod_ip: self.args.pod_ip, port };
+        let namespace = namespace.to_owned();
         serving.spawn(async move {
             tokio::select! {
-                () = keep_endpoint(client, &namespace, pod_ip, port) => namespace,
+                () = way.keep(&namespace, tls.is_some()) => namespace,
+                () = secrets.keep(tls.clone()) => namespace,
                 ended = &mut server => match ended {
                     Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                     Ok(()) | Err(_) => namespace,
@@ -122,17 +159,49 @@ impl Namespaces {
     }
 }
 
-/// Points the namespace's Service at us, again and again; ends when the namespace is gone.
-async fn keep_endpoint(client: Client, namespace: &str, pod_ip: IpAddr, port: u16) {
-    loop {
-        match endpoint::apply(&client, namespace, pod_ip, port).await {
-            Ok(()) => {}
-            Err(kube::Error::Api(status)) if status.code == 404 => return,
-            // What is in it goes first, and nothing can be made there any more; soon it is gone.
-            Err(kube::Error::Api(status)) if is_of_ending_namespace(&status) => debug!(namespace, "the namespace is ending"),
-            Err(error) => warn!(namespace, error = %chain(&error), "failed to write the Service of a scheduler"),
+/// The way to one namespace's server.
+struct Way {
+    client: Client,
+    pod_name: Option<String>,
+    pod_ip: IpAddr,
+    port: u16,
+}
+
+impl Way {
+    /// Points the namespace's Service at us, again and again; ends when the namespace is gone.
+    async fn keep(self, namespace: &str, is_encrypted: bool) {
+        let mut is_told = is_encrypted;
+        loop {
+            match endpoint::apply(&self.client, namespace, self.pod_ip, self.port).await {
+                Ok(service) if !is_told => {
+                    is_told = true;
+                    self.tell_of_plain_comms(&service).await;
+                }
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => return,
+                // What is in it goes first, and nothing can be made there any more; soon it is gone.
+                Err(kube::Error::Api(status)) if is_of_ending_namespace(&status) => debug!(namespace, "the namespace is ending"),
+                Err(error) => warn!(namespace, error = %chain(&error), "failed to write the Service of a scheduler"),
+            }
+            sleep(ENDPOINT_PERIOD).await;
         }
-        tokio::time::sleep(ENDPOINT_PERIOD).await;
+    }
+
+    /// So that nobody in the namespace takes it for guarded. An Event that cannot be published is a courtesy less.
+    async fn tell_of_plain_comms(&self, service: &Service) {
+        let reporter = Reporter { controller: EVENT_CONTROLLER.to_owned(), instance: self.pod_name.clone() };
+        let note = "comms of this namespace are plain TCP: whoever reaches the scheduler or a worker can run code on the workers";
+        let event = Event {
+            type_: EventType::Warning,
+            reason: PLAIN_COMMS.to_owned(),
+            note: Some(note.to_owned()),
+            action: "Serve".to_owned(),
+            secondary: None,
+        };
+        let published = Recorder::new(self.client.clone(), reporter).publish(&event, &service.object_ref(&())).await;
+        if let Err(error) = published {
+            debug!(error = %chain(&error), "an event was not published");
+        }
     }
 }
 

@@ -97,7 +97,7 @@ def test_every_value_is_in_the_schema_and_commented():
 
     compare(values, schema, "values")
     groups = {"image", "crds", "watch", "scheduler", "logging", "serviceAccount", "rbac", "service"}
-    groups |= {"networkPolicy", "podDisruptionBudget"}
+    groups |= {"networkPolicy", "podDisruptionBudget", "tls"}
     for number, line in enumerate(text):
         name = line.strip().split(":")[0]
         top = line == line.lstrip() and name in values and name not in groups
@@ -135,8 +135,8 @@ def test_the_rights_are_the_same_in_both_modes_and_name_every_verb():
     for rule in named[0]["rules"]:
         for part in ("apiGroups", "resources", "verbs"):
             assert "*" not in rule[part]
-        if "secrets" in rule["resources"]:
-            assert rule["verbs"] == ["get"]
+        if "secrets" in rule["resources"] and rule["verbs"] != ["get"]:
+            assert (rule["verbs"], rule["resourceNames"]) == (["create", "patch"], ["mainstay-ca", "mainstay-tls"])
         if "pods" in rule["resources"]:
             assert rule["verbs"] == ["list", "watch"]
 
@@ -216,6 +216,15 @@ def test_an_existing_service_account_is_used():
     assert "ServiceAccount" not in kinds(objects)
     assert only(objects, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == "mine"
     assert only(objects, "ClusterRoleBinding")["subjects"][0]["name"] == "mine"
+
+
+def test_comms_are_encrypted_unless_said_otherwise():
+    def plain(*settings):
+        return [word for word in container(render(*settings))["args"] if word.startswith("--plain")]
+    assert plain() == []
+    assert plain("tls.plainNamespaces={a,b}") == ["--plain-namespaces=a,b"]
+    assert plain("tls.enabled=false", "tls.plainNamespaces={a,b}") == ["--plain-namespaces=*"]
+    assert "--certificate-lifetime=12h" in container(render("tls.certificateLifetime=12h"))["args"]
 
 
 def test_extras_reach_the_operator():

@@ -1,7 +1,15 @@
 """The objects that stories apply, as dicts."""
 
 WORKER_IMAGE = "mainstay.dev/worker:dev"
-SCHEDULER = "tcp://mainstay-scheduler:8786"
+SCHEDULER = "tls://mainstay-scheduler:8786"
+TLS = [
+    {"name": "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION", "value": "true"},
+    {"name": "DASK_DISTRIBUTED__COMM__TLS__CA_FILE", "value": "/tls/ca.crt"},
+    *({"name": f"DASK_DISTRIBUTED__COMM__TLS__{role}__{kind}", "value": f"/tls/tls.{ending}"}
+      for role in ("WORKER", "CLIENT") for kind, ending in (("CERT", "crt"), ("KEY", "key"))),
+]
+TLS_VOLUME = {"name": "tls", "secret": {"secretName": "mainstay-tls"}}
+TLS_MOUNT = {"name": "tls", "mountPath": "/tls", "readOnly": True}
 POD_NAME = {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
 
 
@@ -29,8 +37,10 @@ def worker_pod(labels=(), flags=(), annotations=(), image=WORKER_IMAGE, **pod):
                 "image": image,
                 "imagePullPolicy": "IfNotPresent",
                 "args": ["dask", "worker", SCHEDULER, "--name", "$(POD_NAME)", "--no-nanny", "--no-dashboard", *flags],
-                "env": [POD_NAME],
+                "env": [POD_NAME, *TLS],
+                "volumeMounts": [TLS_MOUNT],
             }],
+            "volumes": [TLS_VOLUME],
             **pod,
         },
     }
@@ -67,7 +77,10 @@ def client_pod():
             "terminationGracePeriodSeconds": 0,
             "containers": [{
                 "name": "client", "image": WORKER_IMAGE, "imagePullPolicy": "IfNotPresent", "args": ["sleep", "infinity"],
+                "env": TLS,
+                "volumeMounts": [TLS_MOUNT],
             }],
+            "volumes": [TLS_VOLUME],
         },
     }
 

@@ -56,9 +56,10 @@ def test_pods_that_become_no_worker_are_named(with_temp_namespace):
     story = with_temp_namespace
     no_image = worker_pod(image="mainstay.dev/no-such-worker:dev")
     no_image["spec"]["containers"][0]["imagePullPolicy"] = "Never"
-    other = worker_pod(volumes=[{"name": "patch", "configMap": {"name": "other-release"}}])
+    other = worker_pod()
+    other["spec"]["volumes"].append({"name": "patch", "configMap": {"name": "other-release"}})
     container = other["spec"]["containers"][0]
-    container["volumeMounts"] = [{"name": "patch", "mountPath": "/patch"}]
+    container["volumeMounts"].append({"name": "patch", "mountPath": "/patch"})
     container["env"].append({"name": "PYTHONPATH", "value": "/patch"})
     story.apply(
         collection("squares", "import dask.array as da\nsquares = da.arange(9, chunks=3) ** 2\n", ["squares"]),

@@ -72,6 +72,25 @@ async fn what_the_operator_may_not_read_is_said_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn secret_of_another_type_is_no_source() {
+    for type_ in ["kubernetes.io/tls", "kubernetes.io/service-account-token", "mainstay.dev/certificate-authority"] {
+        let world = World::with(from("secretKeyRef"));
+        // "daily = 1"
+        let data = json!({"sales.py": "ZGFpbHkgPSAx"});
+        world.api.put(SECRET, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {}, "type": type_, "data": data}));
+        let requests = world.reconcile().await.settled();
+        assert_eq!(
+            requests[1..],
+            [
+                "status Pending@1 Ready=False/SourceInvalid",
+                "event Warning SourceInvalid: Secret `pipelines` is not of type Opaque, and only those can hold a source",
+            ]
+        );
+        assert!(!world.api.everything_sent().contains("daily = 1"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn changed_config_map_is_another_revision() {
     let mut world = World::with(from("configMapKeyRef"));
     world.api.put(CONFIG_MAP, config_map("sales.py", "daily = 1"));

@@ -12,10 +12,16 @@ of `watch.namespaces`. Each line names the code that needs it.
 - apiGroups: [mainstay.dev]
   resources: [persistedcollections/status]
   verbs: [patch]
-# src/controller/dereference.rs reads the one object that `pythonFrom` names. It does not list or watch them.
+# src/controller/dereference.rs reads the one object that `pythonFrom` names, and src/operator/secrets.rs the certificates.
+# Neither lists or watches them.
 - apiGroups: [""]
   resources: [configmaps, secrets]
   verbs: [get]
+# src/operator/secrets.rs makes and renews the certificates of a served namespace, in these two and no other Secret.
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [mainstay-ca, mainstay-tls]
+  verbs: [create, patch]
 # src/pods/watch.rs matches workers to their pods, and sees why a pod does not become one.
 - apiGroups: [""]
   resources: [pods]
@@ -28,7 +34,8 @@ of `watch.namespaces`. Each line names the code that needs it.
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [create, patch]
-# src/controller/events.rs tells people what happened; `patch` counts a repeated Event up.
+# src/controller/events.rs tells people what happened; `patch` counts a repeated Event up. src/operator/namespaces.rs tells
+# them of plain comms.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -345,7 +345,7 @@ fn a_task_that_no_worker_takes_names_what_is_missing() {
             vec![],
             "NoWorkers",
             "12 tasks, such as x, wait for a worker: no worker runs in this namespace; start pods with `dask worker \
-             mainstay-scheduler:8786 --name $(POD_NAME)`",
+             tls://mainstay-scheduler:8786 --name $(POD_NAME)`",
         ),
     ];
     for (report, pods, reason, text) in cases {

@@ -60,7 +60,8 @@ fn no_workers(view: &View<'_>) -> (&'static str, String) {
         let names = name_some(&meant);
         return (reasons::NO_WORKERS, format!("no worker has registered yet; {names} should become one, see its log"));
     }
-    let message = "no worker runs in this namespace; start pods with `dask worker mainstay-scheduler:8786 --name $(POD_NAME)`";
+    let message =
+        "no worker runs in this namespace; start pods with `dask worker tls://mainstay-scheduler:8786 --name $(POD_NAME)`";
     (reasons::NO_WORKERS, message.to_owned())
 }
 
