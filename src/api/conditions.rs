@@ -48,7 +48,8 @@ pub mod reasons {
     pub const SOURCE_NOT_FOUND: &str = "SourceNotFound";
     /// The ConfigMap or Secret is there, the key is not: the message lists the keys of a ConfigMap.
     pub const SOURCE_KEY_NOT_FOUND: &str = "SourceKeyNotFound";
-    /// Its content is no UTF-8 text, is empty, or is too long: write Python text of at most 256 KiB there.
+    /// Its content is no UTF-8 text, is empty, or is too long, or the Secret is not of type `Opaque`: write Python text of at most
+    /// 256 KiB there.
     pub const SOURCE_INVALID: &str = "SourceInvalid";
     /// The operator may not read it: give its ServiceAccount `get` on that ConfigMap or Secret.
     pub const SOURCE_FORBIDDEN: &str = "SourceForbidden";
@@ -83,7 +84,7 @@ pub mod reasons {
 
     /// Workers that may run the tasks are there; nothing to do.
     pub const WORKERS_AVAILABLE: &str = "WorkersAvailable";
-    /// The namespace has no worker at all: start some (`dask worker` pods that connect to mainstay-scheduler:8786).
+    /// The namespace has no worker at all: start some (`dask worker` pods that connect to tls://mainstay-scheduler:8786).
     pub const NO_WORKERS: &str = "NoWorkers";
     /// spec.workers matches no running worker: correct it, or label or start pods that it matches.
     pub const NO_MATCHING_WORKER: &str = "NoMatchingWorker";
@@ -132,7 +133,7 @@ pub fn set_condition(conditions: &mut Vec<Condition>, setting: Setting, generati
         type_: type_.to_owned(),
         status: status.as_str().to_owned(),
         reason: reason.to_owned(),
-        message: shortened(message),
+        message: shortened(printable(message)),
         observed_generation: Some(generation),
         last_transition_time: Time(now),
     };
@@ -150,6 +151,12 @@ pub fn set_condition(conditions: &mut Vec<Condition>, setting: Setting, generati
 /// The condition of this type.
 pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+/// The text without what a terminal obeys: people write keys and names, and a message quotes them.
+pub fn printable(mut text: String) -> String {
+    text.retain(|character| character == '\n' || !character.is_control());
+    text
 }
 
 /// Cuts at a character near the limit.
@@ -184,6 +191,15 @@ mod tests {
         assert_eq!((conditions[0].reason.as_str(), conditions[0].observed_generation), (reasons::BUILDING, Some(2)));
         set_condition(&mut conditions, ready(Status::True, reasons::PERSISTED), 2, at(30));
         assert_eq!(conditions[0].last_transition_time, Time(at(30)));
+    }
+
+    #[test]
+    fn a_message_commands_no_terminal() {
+        let mut conditions = Vec::new();
+        let setting =
+            Setting { message: "task \x1b[2Ja\r failed\nat x".to_owned(), ..ready(Status::False, reasons::TASKS_FAILED) };
+        set_condition(&mut conditions, setting, 1, at(0));
+        assert_eq!(conditions[0].message, "task [2Ja failed\nat x");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
+use crate::comm::budget::{Budget, Share};
 use crate::comm::tls::{Session, Tls};
 use crate::wire::frame::{FrameDecoder, FrameError, Message};
 use crate::wire::handshake::{Handshake, HandshakeError};
@@ -30,6 +31,8 @@ const SLOW_AFTER: Duration = Duration::from_secs(30);
 const BYTES_A_SECOND_MIN: u64 = 1024;
 /// Chunks written at once.
 pub(super) const SLICES_MAX: usize = 16;
+/// What a peer that is not known may always have in a message.
+const FREE_BYTES: usize = 64 * 1024;
 /// How much is read at once when nothing is known of the message.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -56,6 +59,8 @@ pub enum CommError {
     Frame(#[from] FrameError),
     #[error("the peer closed in the middle of a message")]
     Truncated,
+    #[error("peers that are not known have sent too much together")]
+    Crowded,
     #[error("the peer sends a message at less than {BYTES_A_SECOND_MIN} B/s")]
     Slow,
 }
@@ -74,6 +79,8 @@ pub struct Receiver {
     half: OwnedReadHalf,
     session: Option<Arc<Session>>,
     decoder: FrameDecoder,
+    /// Of what peers take together that are not known yet.
+    share: Option<Share>,
 }
 
 /// The writing half.
@@ -121,7 +128,7 @@ impl Connection {
             let (read, write) = stream.into_split();
             let decoder = FrameDecoder::new(Limits::HANDSHAKE);
             let mut connection = Self {
-                receiver: Receiver { half: read, session: session.clone(), decoder },
+                receiver: Receiver { half: read, session: session.clone(), decoder, share: None },
                 sender: Sender { half: write, session },
                 peer,
             };
@@ -166,6 +173,11 @@ impl Receiver {
         self.decoder.set_limits(limits);
     }
 
+    /// Has what arrives count against a budget, but for the first `FREE_BYTES`; until the peer is known.
+    pub fn share(&mut self, budget: Option<&Budget>) {
+        self.share = budget.map(Budget::share);
+    }
+
     /// The next message; `None` when the peer has closed between messages.
     ///
     /// Dropping the future loses nothing: what arrived stays in the decoder.
@@ -189,8 +201,12 @@ impl Receiver {
             if timeout(SLOW_AFTER, self.read()).await.map_err(|_| CommError::Slow)?? == 0 {
                 return Err(CommError::Truncated);
             }
+            let buffered = self.decoder.buffered();
+            if self.share.as_mut().is_some_and(|share| !share.resize(buffered.saturating_sub(FREE_BYTES))) {
+                return Err(CommError::Crowded);
+            }
             let elapsed = started.elapsed();
-            let arrived = self.decoder.buffered().saturating_sub(before) as u64;
+            let arrived = buffered.saturating_sub(before) as u64;
             if elapsed > SLOW_AFTER && arrived / elapsed.as_secs().max(1) < BYTES_A_SECOND_MIN {
                 return Err(CommError::Slow);
             }

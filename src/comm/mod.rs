@@ -3,11 +3,13 @@
 //! Knows messages only as frames; what they mean is `server`'s. Never holds up a reader for a slow writer: an outbox
 //! that grows too long closes its comm.
 
+mod budget;
 mod connection;
 mod dial;
 mod outbox;
 mod tls;
 
+pub use budget::Budget;
 pub use connection::{CommError, Connection, Receiver, Sender};
 pub use dial::{CallError, Pool, scheme};
 pub use outbox::{Outbox, OutboxFull};

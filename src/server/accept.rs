@@ -18,28 +18,32 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use crate::comm::{CommError, Connection, Outbox, Receiver, Tls, scheme};
+use crate::comm::{Budget, CommError, Connection, Outbox, Pool, Receiver, Tls, scheme};
 use crate::coordination::CallId;
 use crate::error::chain;
 use crate::server::admission::{Admission, Facts, Verdict};
 use crate::server::clock::unix_seconds;
 use crate::server::event::{Answer, Arrival, Event};
 use crate::server::handle::Refusal;
+use crate::server::quarantine::Quarantine;
 use crate::server::task_stream::Recording;
 use crate::server::throttle::Throttle;
-use crate::server::{feed, nannies, onlookers};
+use crate::server::{feed, nannies, onlookers, rivals};
 use crate::wire::document::DocumentError;
 use crate::wire::encode::encode_batch;
 use crate::wire::frame::{FrameError, Message};
 use crate::wire::limits::Limits;
 use crate::wire::messages::rpc::{self, RegisterClient, RegisterWorker};
 use crate::wire::messages::{FromClient, FromWorker, Request, ToClient};
+use crate::wire::text::exception_text;
 use crate::wire::value::Value;
 
 /// Connections that have not said what they are, from one address other than our own.
 const UNKNOWN_A_HOST_MAX: usize = 16;
 /// The same from all addresses.
 const UNKNOWN_MAX: usize = 256;
+/// What these may have sent together of messages that are larger than most.
+const UNKNOWN_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Connections in all.
 const CONNECTIONS_MAX: usize = 10_000;
 /// A peer must shake hands within this time.
@@ -59,16 +63,33 @@ pub(crate) struct Reception {
     pub(crate) admission: Arc<dyn Admission>,
     pub(crate) tls: Option<Tls>,
     pub(crate) guests: Arc<Guests>,
+    pub(crate) pool: Arc<Pool>,
     pub(crate) recording: Recording,
 }
 
 /// Counts connections by how far they are known, and numbers what they ask.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Guests {
     counts: Mutex<Counts>,
     calls: AtomicU64,
-    /// Of what is told about peers that were dropped.
+    budget: Budget,
+    /// Of what is told about peers that were dropped, and about workers that were refused.
     dropped: Throttle,
+    refused: Throttle,
+    quarantine: Quarantine,
+}
+
+impl Default for Guests {
+    fn default() -> Self {
+        Self {
+            counts: Mutex::default(),
+            calls: AtomicU64::default(),
+            budget: Budget::new(UNKNOWN_BYTES_MAX),
+            dropped: Throttle::default(),
+            refused: Throttle::default(),
+            quarantine: Quarantine::default(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -209,6 +230,8 @@ async fn converse(stream: TcpStream, peer: SocketAddr, reception: &Reception, pl
     let mut connection = Connection::accept(stream, reception.tls.as_ref(), HANDSHAKE_TIMEOUT).await?;
     if reception.guests.is_host_of_registered(peer.ip()) {
         connection.receiver.set_limits(Limits::REGISTERED);
+    } else {
+        connection.receiver.share(Some(&reception.guests.budget));
     }
     let first = timeout(FIRST_MESSAGE_TIMEOUT, connection.receiver.receive()).await.map_err(|_| Dropped::Silent)??;
     let Some(first) = first else { return Ok(()) };
@@ -261,6 +284,7 @@ async fn requests(first: Request, connection: Connection, reception: &Reception)
             return Ok(());
         }
         if reception.guests.is_host_of_registered(peer.ip()) {
+            receiver.share(None);
             receiver.set_limits(Limits::REGISTERED);
         }
         let Some(message) = receiver.receive().await? else { return Ok(()) };
@@ -273,16 +297,18 @@ async fn worker_stream(first: &Request, connection: Connection, reception: &Rece
     let (registration, facts) = match admit(first, peer, reception).await {
         Ok(admitted) => admitted,
         Err(reason) => {
-            warn!(%peer, %reason, "refused a worker");
             sender.send(rpc::refused(unix_seconds(), &reason).encode()).await?;
+            let Some(others) = reception.guests.refused.pass(Instant::now()) else { return Ok(()) };
+            warn!(%peer, %reason, others, "refused a worker");
             // Its fields may be those of another release, or none.
             let name = first.fields().optional_value("name").ok();
-            let worker = name.as_ref().and_then(Value::as_text).map_or_else(|| peer.ip().to_string(), str::to_owned);
+            let worker = name.as_ref().and_then(Value::as_text).map_or_else(|| peer.ip().to_string(), exception_text);
             // The receiver is gone when the server ends, and with it whoever would want to know.
             let _ = reception.events.send(Event::WorkerRefused(Refusal { worker, reason })).await;
             return Ok(());
         }
     };
+    receiver.share(None);
     receiver.set_limits(Limits::REGISTERED);
     let _registered = reception.guests.register(peer.ip());
     let versions = first.fields().optional_value("versions")?;
@@ -300,6 +326,9 @@ async fn worker_stream(first: &Request, connection: Connection, reception: &Rece
     };
     let wrap = |(messages, records)| Event::WorkerSays { worker, messages, records };
     let result = read_stream(&mut receiver, &reception.events, read, wrap).await;
+    if matches!(result, Err(Dropped::Document(_) | Dropped::Frame(_) | Dropped::Comm(CommError::Frame(_)))) {
+        reception.guests.quarantine.strike(peer.ip(), Instant::now());
+    }
     // The receiver is gone when the server ends, and with it whoever would want to know.
     let _ = reception.events.send(Event::WorkerGone { worker }).await;
     result
@@ -309,15 +338,28 @@ async fn worker_stream(first: &Request, connection: Connection, reception: &Rece
 async fn admit(request: &Request, peer: SocketAddr, reception: &Reception) -> Result<(RegisterWorker, Facts), String> {
     request.release().map_err(|error| chain(&error))?;
     let registration = RegisterWorker::read(request).map_err(|error| chain(&error))?;
+    if let Some(left) = reception.guests.quarantine.keeps_out(peer.ip(), Instant::now()) {
+        let reason = "workers of this host have broken the protocol several times; they are let in again in";
+        return Err(format!("{reason} {} s", left.as_secs()));
+    }
     // Others would fetch from there, encrypted or not.
     let (address, scheme) = (&registration.address, scheme(reception.tls.as_ref()));
     if address.scheme() != scheme {
         return Err(format!("the worker says that it listens on {address}, and comms are {scheme}:// here"));
     }
+    // They are shown in places where control characters and long texts do harm.
+    for text in [&registration.name, address.as_str()] {
+        if exception_text(text) != *text {
+            return Err("the worker's name or address has control characters, or is too long".to_owned());
+        }
+    }
     let mut waited = Duration::ZERO;
     loop {
         match reception.admission.admit(peer.ip(), &registration.name, registration.address.host()) {
-            Verdict::Admitted(facts) => return Ok((registration, facts)),
+            Verdict::Admitted(facts) => {
+                rivals::settle(&registration, peer.ip(), reception).await?;
+                return Ok((registration, facts));
+            }
             Verdict::Refused(reason) => return Err(reason),
             Verdict::NotYet(reason) if waited >= ADMISSION_TIMEOUT => return Err(reason),
             Verdict::NotYet(_) => {}
@@ -336,6 +378,7 @@ async fn client_stream(first: &Request, connection: Connection, reception: &Rece
         let start = ToClient::StreamStart { warning: String::new(), error };
         return Ok(sender.send(encode_batch(&[start])).await?);
     }
+    receiver.share(None);
     receiver.set_limits(Limits::REGISTERED);
     sender.allow_for_busy_peer().map_err(CommError::Io)?;
     let _registered = reception.guests.register(peer.ip());

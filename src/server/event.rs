@@ -50,6 +50,12 @@ pub(crate) enum Event {
         answer: oneshot::Sender<Option<WorkerId>>,
     },
     WorkerRefused(Refusal),
+    /// A worker that wants to register has this name and address: who else has one of them?
+    Claims {
+        name: String,
+        address: WorkerAddress,
+        answer: oneshot::Sender<Vec<(WorkerId, WorkerAddress)>>,
+    },
     WorkerSays {
         worker: WorkerId,
         messages: Vec<FromWorker>,

@@ -31,6 +31,7 @@ use crate::server::task_stream::TaskStream;
 use crate::server::topics::Topics;
 use crate::server::workers::Workers;
 use crate::shuffle::Shuffles;
+use crate::wire::text::exception_text;
 
 /// Events taken in one turn, before anything is written.
 const EVENTS_A_TURN_MAX: usize = 1024;
@@ -191,6 +192,10 @@ impl Namespace {
                 // The comm's reader has gone away with its comm when nobody takes the number.
                 let _ = answer.send(self.on_worker_registers(*arrival));
             }
+            Event::Claims { name, address, answer } => {
+                // It has gone away when nobody takes them.
+                let _ = answer.send(self.rivals(&name, &address));
+            }
             Event::WorkerRefused(refusal) => self.on_worker_refused(refusal),
             Event::WorkerSays { worker, messages, records } => {
                 self.on_records(worker, &records);
@@ -282,11 +287,12 @@ impl Namespace {
 
     /// Counts an op that is not known.
     pub(crate) fn count_unknown_op(&mut self, op: &str) {
-        if let Some(count) = self.unknown_ops.get_mut(op) {
+        let op = exception_text(op);
+        if let Some(count) = self.unknown_ops.get_mut(&op) {
             *count += 1;
         } else if self.unknown_ops.len() < UNKNOWN_OPS_MAX {
             tracing::warn!(op, "dropped a message of an unknown op; further ones are only counted");
-            self.unknown_ops.insert(op.to_owned(), 1);
+            self.unknown_ops.insert(op, 1);
         }
     }
 

@@ -63,7 +63,7 @@ impl Namespace {
     fn dispatch(&mut self, request: &Request, peer: IpAddr) -> Result<Reply, DocumentError> {
         let fields = request.fields();
         let value = match request.op() {
-            HeartbeatWorker::OP => self.on_heartbeat(HeartbeatWorker::read(request)?),
+            HeartbeatWorker::OP => self.on_heartbeat(HeartbeatWorker::read(request)?, peer),
             "identity" => self.identify(fields.optional_value("n_workers")?.as_integer().unwrap_or(IDENTITY_WORKERS)),
             "who_has" => self.who_has(fields.optional_keys("keys")?),
             "has_what" => self.has_what(&fields)?,

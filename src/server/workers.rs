@@ -263,7 +263,7 @@ impl Namespace {
     pub(crate) fn on_worker_registers(&mut self, arrival: Arrival) -> Option<WorkerId> {
         let Arrival { registration, versions, facts, mut outbox, peer } = arrival;
         if let Some(old) = self.workers.by_address(&registration.address) {
-            // Two processes cannot listen on one address: the old one is gone, though its comm does not know yet.
+            // It is itself, or proven gone (`rivals`), though its comm does not know yet.
             self.on_worker_gone(old);
         }
         if let Some(reason) = self.name_taken(&registration) {
@@ -385,9 +385,9 @@ impl Namespace {
         Some(entry)
     }
 
-    pub(crate) fn on_heartbeat(&mut self, heartbeat: HeartbeatWorker) -> Value {
+    pub(crate) fn on_heartbeat(&mut self, heartbeat: HeartbeatWorker, peer: IpAddr) -> Value {
         let answer = rpc::alive(unix_seconds(), self.workers.heartbeat_interval());
-        let Some(worker) = self.workers.by_address(&heartbeat.address) else {
+        let Some(worker) = self.worker_of(peer, &heartbeat.address) else {
             let is_let_go = self.workers.let_go.values().any(|(address, _)| *address == heartbeat.address);
             // One that is not registered yet is told what others are: "missing" makes a worker exit.
             return if is_let_go { rpc::missing() } else { answer };

@@ -17,6 +17,8 @@ from hostile import HANDSHAKE, assert_dropped, frames, message
 AT_ONCE_SECONDS = 2
 # A handshake has 5 s.
 HANDSHAKE_SECONDS = 8
+# A first message has 10 s.
+FIRST_MESSAGE_SECONDS = 15
 MEMORY_BYTES = 24 * 2**20
 
 
@@ -78,7 +80,8 @@ AFTER_HANDSHAKE = {
 
 @contextlib.contextmanager
 def peer(victim):
-    with socket.create_connection(("127.0.0.1", victim.port), timeout=10) as connection:
+    # From another address than workers and Clients, whose hosts may send more.
+    with socket.create_connection(("127.0.0.1", victim.port), timeout=10, source_address=("127.0.0.9", 0)) as connection:
         yield connection
 
 
@@ -129,6 +132,19 @@ def test_large_messages_of_strangers_are_not_kept(victim):
         assert victim.process.memory() < before + MEMORY_BYTES
         for connection in peers:
             assert_dropped(connection, AT_ONCE_SECONDS)
+
+
+def test_strangers_share_what_they_may_send(victim):
+    """A first message may have a megabyte, but not that of everybody at once."""
+    before = victim.process.memory()
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(peer(victim)) for _ in range(64)]
+        for connection in peers:
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(HANDSHAKE + struct.pack("<QQQ", 2**20 - 8, 1, 2**20 - 24) + bytes(900_000))
+        assert victim.process.memory() < before + MEMORY_BYTES
+        for connection in peers:
+            assert_dropped(connection, FIRST_MESSAGE_SECONDS)
 
 
 def test_silent_peers_are_closed(victim):

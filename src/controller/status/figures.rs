@@ -1,5 +1,6 @@
 //! The numbers of a status, within its limits.
 
+use crate::api::conditions::printable;
 use crate::api::limits::{
     FAILURES_MAX, OUTPUTS_MAX, RETRIED_MAX, STATUS_EXCEPTION_LENGTH_MAX, STATUS_KEY_LENGTH_MAX, STATUS_TRACEBACK_LENGTH_MAX,
     WORKERS_MAX,
@@ -98,7 +99,7 @@ fn count(tasks: TaskCounts) -> TasksStatus {
 fn show_retries(retries: &RetrySummary) -> RetriesStatus {
     let RetrySummary { limit, used, exhausted, worker_lost, tasks } = retries;
     let tasks = tasks.iter().take(RETRIED_MAX).map(|(key, failed)| TaskRetriesStatus {
-        key: head(&key.to_string(), STATUS_KEY_LENGTH_MAX),
+        key: head(&printable(key.to_string()), STATUS_KEY_LENGTH_MAX),
         failed: i64::from(*failed),
     });
     RetriesStatus {
@@ -140,7 +141,7 @@ fn show_failure(failure: &FailureSummary, is_confidential: bool) -> FailureStatu
         (exception_text.as_str(), traceback_text.as_str())
     };
     FailureStatus {
-        key: head(&key.to_string(), STATUS_KEY_LENGTH_MAX),
+        key: head(&printable(key.to_string()), STATUS_KEY_LENGTH_MAX),
         exception: head(exception, STATUS_EXCEPTION_LENGTH_MAX),
         attempts: i64::from(*attempts),
         worker: head(worker, NAME_LENGTH_MAX),
