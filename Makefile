@@ -46,7 +46,7 @@ OLDEST := $(basename $(notdir $(firstword $(shell ls dev/releases/*.txt | sort -
 # What Clients of the oldest release ask in another form than those of the newest.
 FORMERLY_OTHERS := publish_put publish_get publish_delete publish_wait_flush
 # Suites, those that need least first. Each is a target of its own.
-SUITES := check conformance-newest conformance-oldest differential envtest builder-test chart-test e2e
+SUITES := check audit conformance-newest conformance-oldest differential envtest builder-test chart-test e2e
 
 .PHONY: test
 test: ## Run all tests, and bring up what they need; ends with the sum
@@ -58,6 +58,19 @@ check: ## Run what needs no cluster: format, lints, unit tests, scenarios, laws
 	$(CARGO) clippy --quiet --all-targets -- -D warnings
 	$(CARGO) clippy --quiet --all-targets --no-default-features -- -D warnings
 	$(CARGO) test --quiet
+
+.PHONY: audit
+audit: ## Check licences, sources and bans of what goes into the binary (deny.toml)
+	tool="$$(dev/prepare cargo-deny)"; env -u CARGO "$$tool" --locked check --hide-inclusion-graph bans licenses sources
+
+.PHONY: advisories
+advisories: ## Look for known holes in it; the database of advisories must be within reach
+	tool="$$(dev/prepare cargo-deny)"; env -u CARGO "$$tool" --locked check advisories
+
+.PHONY: sbom
+sbom: ## Write what goes into the binary, as CycloneDX, to .cache/mainstay.cdx.json
+	tool="$$(dev/prepare cargo-cyclonedx)"; env -u CARGO "$$tool" cyclonedx --format json --target x86_64-unknown-linux-gnu --override-filename mainstay.cdx
+	mv mainstay.cdx.json $(CACHE)/mainstay.cdx.json
 
 .PHONY: envtest
 envtest: ## Test the CRD and the controller against a real API server

@@ -74,6 +74,9 @@ NODE_BINARIES = [
 ]
 HELM = Binary("helm", "helm", "helm.sh/helm/v4/cmd/helm")
 
+# Commands of cargo's registry, each with its version. They are not part of Cargo.lock: nothing of them goes into the binary.
+CARGO_TOOLS = {"cargo-deny": "0.20.2", "cargo-cyclonedx": "0.5.9"}
+
 NODE_PACKAGES = ["iproute2", "iptables", "util-linux"]
 RUNC_PACKAGES = ["gcc", "libc6-dev", "libseccomp-dev", "pkg-config"]
 
@@ -93,6 +96,20 @@ def build(binaries):
         for name in HYPER if KUBERNETES_BINARY in missing else ():
             (BIN / name).unlink(missing_ok=True)
             (BIN / name).symlink_to("hyper")
+
+
+def cargo_tool(name):
+    """Installs a command of cargo; gives its path."""
+    version, folder = CARGO_TOOLS[name], BIN.parent / "cargo-tools"
+    binary, stamp = folder / "bin" / name, folder / f"{name}.version"
+    with locked(CACHE_LOCK):
+        if not binary.exists() or not stamp.exists() or stamp.read_text() != version:
+            say(f"building {name}")
+            cargo = os.environ.get("CARGO", "cargo").split()
+            # Optimising it takes longer than it ever runs.
+            run(*cargo, "install", "--quiet", "--debug", "--locked", "--force", "--root", folder, "--version", version, name)
+            stamp.write_text(version)
+    return binary
 
 
 def install_packages(names):
