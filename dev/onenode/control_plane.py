@@ -1,8 +1,11 @@
 """How etcd, the API server, the controllers and the scheduler are started."""
 
+from pathlib import Path
+
 from .layout import BIN, NODE_IP, SERVICE_CIDR
 from .process import start
 
+AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
 # Fast enough to be of no matter in tests: the defaults make a namespace wait seconds for its service account.
 GENEROUS = ["--kube-api-qps=500", "--kube-api-burst=1000"]
 
@@ -44,7 +47,8 @@ def start_api_server(layout, launch):
         "--requestheader-allowed-names=front-proxy-client", "--requestheader-extra-headers-prefix=X-Remote-Extra-",
         "--requestheader-group-headers=X-Remote-Group", "--requestheader-username-headers=X-Remote-User",
         f"--proxy-client-cert-file={pki}/front-proxy.crt", f"--proxy-client-key-file={pki}/front-proxy.key",
-        "--profiling=false", *(ALONE if layout.api_only else ["--enable-aggregator-routing=true"]),
+        f"--audit-policy-file={AUDIT_POLICY}", f"--audit-log-path={layout.logs}/audit.log", "--audit-log-maxsize=100",
+        "--audit-log-maxbackup=1", "--profiling=false", *(ALONE if layout.api_only else ["--enable-aggregator-routing=true"]),
     ]), launch.cgroups)
 
 

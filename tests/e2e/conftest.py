@@ -37,7 +37,7 @@ def kubectl():
 @pytest.fixture(scope="session")
 def operator(kubectl):
     operator = Operator(kubectl)
-    operator.kubectl("rollout", "status", "deployment/mainstay", "--timeout=90s")
+    operator.await_ready()
     return operator
 
 

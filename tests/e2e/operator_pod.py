@@ -28,6 +28,12 @@ class Operator:
         running = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"] and pod["status"]["phase"] == "Running"]
         return running[0]["metadata"]["name"] if len(running) == 1 else None
 
+    def await_ready(self):
+        """Waits for the pod that is there when the tests begin, and notes when it was made."""
+        self.kubectl("rollout", "status", f"deployment/{RELEASE}", "--timeout=90s")
+        pod = self.kubectl.json("get", "pod", self.pod())
+        self.created = pod["metadata"]["creationTimestamp"].removesuffix("Z")
+
     def logs(self):
         """All that was logged since the tests began, also by pods that are gone."""
         return "".join([*self.earlier_logs, self._logs_of(self.pod())])
@@ -36,6 +42,12 @@ class Operator:
         """The messages of one level, as dicts."""
         documents = (json.loads(line) for line in self.logs().splitlines() if line.startswith("{"))
         return [document for document in documents if document.get("level") == level]
+
+    def requests(self):
+        """What it asked of the API server, from before the tests began, as the audit log of this checkout's cluster has it."""
+        log = self.kubectl.kubeconfig.parent / "logs" / "audit.log"
+        requests = map(json.loads, log.read_text().splitlines())
+        return [request for request in requests if request["requestReceivedTimestamp"] > self.created]
 
     def restarts(self):
         pod = self.kubectl.json("get", "pod", self.pod())

@@ -1,5 +1,8 @@
 """What must be so when all stories are told."""
 
+import os
+
+import pytest
 from kubectl import await_condition
 
 
@@ -8,6 +11,25 @@ def test_the_operator_needed_no_other_rights(operator):
     assert forbidden == []
     assert operator.lines("ERROR") == []
     assert "panicked" not in operator.logs()
+
+
+@pytest.mark.skipif("MAINSTAY_TEST_KUBECONFIG" in os.environ, reason="the audit log of that cluster is elsewhere")
+def test_the_rights_of_the_role_suffice_and_are_all_used(kubectl, operator):
+    rules = kubectl.json("get", "clusterrole", "mainstay-system:mainstay")["rules"]
+    granted = {(group, resource, verb) for rule in rules
+               for group in rule["apiGroups"] for resource in rule["resources"] for verb in rule["verbs"]}
+    used, denied = set(), []
+    for request in operator.requests():
+        if request["annotations"]["authorization.k8s.io/decision"] != "allow":
+            denied.append(f"{request['verb']} {request['requestURI']}")
+        if target := request.get("objectRef"):
+            kind = "/".join(filter(None, (target["resource"], target.get("subresource"))))
+            used.add((target.get("apiGroup", ""), kind, request["verb"]))
+            # What is applied and not there yet needs the right to create it as well.
+            if request["verb"] == "patch" and request["responseStatus"]["code"] == 201:
+                used.add((target.get("apiGroup", ""), kind, "create"))
+    assert denied == []
+    assert granted - used == set()
 
 
 def test_all_namespaces_went(kubectl):
