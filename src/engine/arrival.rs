@@ -74,7 +74,9 @@ impl Engine {
     pub(super) fn is_large(&self, intake: &Intake) -> bool {
         let count = intake.len();
         let fits = self.tasks.len() + count <= self.config.tasks_max;
-        count > self.config.intake_tasks_max && fits && intake.is_ordered()
+        // Until all of a graph is there it is not known what of it is needed, and so what is to be taken over.
+        let is_alone = !self.holds && self.brought.is_empty();
+        count > self.config.intake_tasks_max && fits && is_alone && intake.is_ordered()
     }
 
     /// Takes in one part of the graph that arrived first.

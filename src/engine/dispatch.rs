@@ -78,6 +78,9 @@ impl Engine {
     /// Places ready tasks, the most urgent first, until no worker has room for the first of any queue.
     pub(super) fn dispatch(&mut self) {
         self.index_workers();
+        if self.holds {
+            return;
+        }
         let mut heads: BTreeSet<(Priority, TaskId, RequirementId)> = BTreeSet::new();
         for requirement in self.requirements.with_ready().filter(|id| self.requirements.has_workers(*id)) {
             heads.extend(self.requirements.most_urgent(requirement).map(|(priority, task)| (priority, task, requirement)));

@@ -28,6 +28,7 @@ impl Engine {
         for (id, task) in self.tasks.iter() {
             self.check_task(id, task);
         }
+        assert!(self.brought.workers().all(|worker| self.workers.contains_key(&worker)), "what was brought is somewhere");
         self.check_edges();
         self.check_workers();
         self.check_requirements();

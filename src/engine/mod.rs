@@ -21,6 +21,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod arrival;
+mod brought;
 mod collection;
 mod compute_task;
 mod cycle;
@@ -68,7 +69,8 @@ pub use placement::{LeastLoaded, Locality, POLICIES, Placement};
 pub use progress::{CountsByPrefix, Progress};
 pub use requirements::{Amount, AmountError, LabelExpression, Operator, Requirements, Resources, WorkerSelector};
 pub use stimulus::{
-    ClientId, CollectionId, Exception, Failure, Millis, Past, RunId, Stimulus, WorkerId, WorkerProfile, WorkerStatus,
+    ClientId, CollectionId, Exception, Failure, HeldKey, Inventory, Millis, Past, RunId, StartedRun, Stimulus, WorkerId,
+    WorkerProfile, WorkerStatus,
 };
 pub use story::{STORY_ENTRIES_MAX, Stats, StoryEntry};
 pub use summary::{FailureSummary, OutputSummary, RetrySummary, Summary, TaskCounts, UnmatchedOverride, Unrunnable, WorkerShare};
@@ -78,6 +80,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::dask::{Priority, ShuffleId, TaskKey};
 use arrival::Arrival;
+use brought::Brought;
 use collection::Collection;
 use departure::Departure;
 use generations::{Generations, Place};
@@ -94,8 +97,9 @@ use worker::{Rank, Workers};
 /// What can be set on an engine.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Different for engines that follow one another: a part of each `RunId`, so that none takes another's for its own.
-    pub epoch: u32,
+    /// Grows from one engine of a namespace to the next: whoever takes over says a higher one. Its low bits are a part of
+    /// each `RunId`, so that none takes another's for its own.
+    pub epoch: u64,
     /// How many runs a worker is given for each of its threads.
     pub worker_saturation: f64,
     /// How many workers may die with a task before the task is held to be the cause.
@@ -178,6 +182,9 @@ pub struct Engine {
     reduce_at: Option<Millis>,
     /// A Client has asked for it that nobody looks.
     keeps_replicas: bool,
+    brought: Brought,
+    /// Workers may be about to come back with what is needed: no task is started.
+    holds: bool,
     /// All and only collections with tasks in `Queued`, the next to be served first.
     standings: BTreeSet<(Priority, CollectionId)>,
 
@@ -230,6 +237,8 @@ impl Engine {
             replicated: TaskSet::default(),
             reduce_at: None,
             keeps_replicas: false,
+            brought: Brought::default(),
+            holds: false,
             standings: BTreeSet::new(),
             unsettled: VecDeque::new(),
             unindexed: Vec::new(),
@@ -302,6 +311,10 @@ impl Engine {
                 self.on_worker_left(worker, expected);
                 barriers.iter().for_each(|barrier| self.on_shuffle_restarted(barrier));
             }
+
+            Stimulus::WorkerInventory { worker, inventory } => self.on_worker_inventory(worker, inventory),
+            Stimulus::Hold { holds } => self.on_hold(holds),
+            Stimulus::ForgetBrought => self.on_forget_brought(),
 
             Stimulus::TaskFinished { worker, key, run_id, nbytes, type_pickle, compute_ms } => {
                 self.on_task_finished(worker, &key, run_id, on_tasks::Outcome { nbytes, type_pickle, compute_ms });

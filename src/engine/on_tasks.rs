@@ -41,6 +41,8 @@ impl Engine {
         }
         let Some(id) = self.tasks.id(key) else { return Answer::Unknown };
         match self.tasks[id].run() {
+            // Of another engine, and taken over.
+            Some(run) if run.worker == worker && run.run_id == run_id => Answer::Current(id),
             Some(run) if run.worker == worker => Answer::Resumed(id),
             Some(_) | None => Answer::Stale(id),
         }
@@ -50,6 +52,9 @@ impl Engine {
         let Some(worker) = self.workers.get_mut(&worker_id) else { return self.ignore() };
         if worker.run_ended(run_id) {
             self.reindex(worker_id);
+        }
+        if self.brought_run_finished(worker_id, key, run_id, &outcome) {
+            return;
         }
         match self.classify(worker_id, key, run_id) {
             Answer::Current(id) => {
@@ -74,6 +79,9 @@ impl Engine {
         if worker.run_ended(run_id) {
             self.reindex(worker_id);
         }
+        if self.brought_run_failed(worker_id, key, run_id, &failure) {
+            return;
+        }
         match self.classify(worker_id, key, run_id) {
             Answer::Current(id) => self.run_failed(id, worker_id, failure),
             Answer::Resumed(id) => self.run_again(id),
@@ -82,7 +90,7 @@ impl Engine {
     }
 
     /// The worker holds on to a failed run until it is told otherwise, and would not run the task again.
-    fn run_failed(&mut self, id: TaskId, worker: WorkerId, failure: Failure) {
+    pub(super) fn run_failed(&mut self, id: TaskId, worker: WorkerId, failure: Failure) {
         self.free(worker, self.tasks[id].key.clone());
         let task = &mut self.tasks[id];
         task.failures = task.failures.saturating_add(1);
@@ -114,11 +122,17 @@ impl Engine {
                 self.free(worker, key.clone());
                 self.transition(id, TaskState::Waiting);
             }
-            None => self.ignore(),
+            None => {
+                self.brought_is_gone(worker, Some(key));
+                self.ignore();
+            }
         }
     }
 
     pub(super) fn on_long_running(&mut self, worker: WorkerId, key: &TaskKey, run_id: RunId, compute_ms: Option<f64>) {
+        if self.brought_run_seceded(worker, key, run_id) {
+            return;
+        }
         match self.classify(worker, key, run_id) {
             Answer::Current(id) if self.tasks[id].run().is_some_and(|run| !run.seceded) => {
                 self.prefixes.observe(self.tasks[id].prefix, compute_ms);
@@ -130,6 +144,7 @@ impl Engine {
 
     /// Also comes as an echo of what the worker was told to free: then there is nothing left to do.
     pub(super) fn on_release_worker_data(&mut self, worker: WorkerId, key: &TaskKey) {
+        self.brought_is_gone(worker, Some(key));
         let Some(id) = self.tasks.id(key) else { return };
         if self.tasks[id].holders().contains(&worker) {
             if self.tasks[id].run_spec.is_none() {

@@ -83,6 +83,7 @@ impl Engine {
         let started = self.may_have_started(worker);
         let processing: Vec<TaskId> = worker.processing.iter().copied().collect();
         let held: Vec<TaskId> = worker.holds.iter().collect();
+        self.brought_is_gone(id, None);
         self.close_to_tasks(id);
         for task in processing {
             let has_started = started.contains(&task);

@@ -10,7 +10,7 @@ use crate::dask::TaskKey;
 use crate::engine::intake::Conditions;
 use crate::engine::owner::Owner;
 use crate::engine::requirement_table::Requirement;
-use crate::engine::task::{Blame, Fault, TaskState};
+use crate::engine::task::{Blame, Fault, StateName, TaskState};
 use crate::engine::task_table::TaskId;
 use crate::engine::{Engine, Exception, Failure, Instruction, WorkerId};
 
@@ -84,6 +84,7 @@ impl Engine {
 
     pub(super) fn take(&mut self, id: TaskId, step: Step) {
         match step {
+            Step::Wait if self.tasks[id].state_name() == StateName::Released && self.adopt(id) => {}
             Step::Wait => {
                 self.give_up_run(id);
                 self.transition(id, TaskState::Waiting);
@@ -107,6 +108,9 @@ impl Engine {
 
     /// Lets go of what a task holds or has under way.
     pub(super) fn release(&mut self, id: TaskId) {
+        if self.leave_for_others(id) {
+            return;
+        }
         if self.tasks[id].blame().is_some() {
             self.announce_retry(id);
         }

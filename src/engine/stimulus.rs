@@ -38,8 +38,8 @@ impl RunId {
     const NUMBER_BITS: u32 = 24;
     const EPOCH_BITS: u32 = 63 - TaskId::BITS - Self::NUMBER_BITS;
 
-    pub(super) fn new(epoch: u32, task: TaskId, number: u64) -> Self {
-        let epoch = u64::from(epoch) & low_bits(Self::EPOCH_BITS);
+    pub(super) fn new(epoch: u64, task: TaskId, number: u64) -> Self {
+        let epoch = epoch & low_bits(Self::EPOCH_BITS);
         let number = number & low_bits(Self::NUMBER_BITS);
         Self(((epoch << TaskId::BITS | u64::from(task.bits())) << Self::NUMBER_BITS) | number)
     }
@@ -99,6 +99,37 @@ pub enum WorkerStatus {
     Closing,
 }
 
+/// A part of what a worker has that comes from an engine before this one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inventory {
+    pub held: Vec<HeldKey>,
+    pub runs: Vec<StartedRun>,
+    pub failures: Vec<(TaskKey, RunId, Failure)>,
+}
+
+/// A result in memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldKey {
+    pub key: TaskKey,
+    pub nbytes: u64,
+    pub type_pickle: Bytes,
+    /// It is an actor, and lives there.
+    pub is_actor: bool,
+}
+
+/// A run that was started and has not ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StartedRun {
+    pub key: TaskKey,
+    /// Of the engine that started it.
+    pub run_id: RunId,
+    /// It has not given its thread back.
+    pub has_thread: bool,
+    /// It was not given up.
+    pub is_wanted: bool,
+    pub resources: Resources,
+}
+
 /// Why a task failed for good, or once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
@@ -154,6 +185,18 @@ pub enum Stimulus {
         expected: bool,
         barriers: Vec<TaskKey>,
     },
+
+    /// The worker comes from an engine before this one, and has this. Only before it says that it runs.
+    WorkerInventory {
+        worker: WorkerId,
+        inventory: Inventory,
+    },
+    /// From here on no task is started, since others may bring its result; or they are back.
+    Hold {
+        holds: bool,
+    },
+    /// All graphs are there that are to come: what was brought and nobody needs is dropped.
+    ForgetBrought,
 
     /// The key and the pickle may share the memory of a message: what is kept of them is copied.
     TaskFinished {
@@ -301,6 +344,9 @@ impl Stimulus {
             Self::WorkerChanged { .. } => "worker-changed",
             Self::WorkerHeartbeat { .. } => "worker-heartbeat",
             Self::WorkerLeft { .. } => "worker-left",
+            Self::WorkerInventory { .. } => "worker-inventory",
+            Self::Hold { .. } => "hold",
+            Self::ForgetBrought => "forget-brought",
             Self::TaskFinished { .. } => "task-finished",
             Self::TaskErred { .. } => "task-erred",
             Self::Reschedule { .. } => "reschedule",

@@ -91,6 +91,9 @@ pub struct Stats {
     pub transitions: u64,
     /// Stimuli, or parts of them, that made no sense in the state they met, by kind.
     pub ignored_stimuli: BTreeMap<&'static str, u64>,
+    /// Results and runs of engines before this one that were taken over.
+    pub adopted_results: u64,
+    pub adopted_runs: u64,
 }
 
 #[cfg(test)]

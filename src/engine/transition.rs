@@ -15,9 +15,10 @@ use crate::engine::worker::Indexed;
 use crate::engine::{Engine, WorkerId};
 
 /// All state changes there are.
-const LEGAL: [(StateName, StateName); 20] = [
+const LEGAL: [(StateName, StateName); 21] = [
     (Released, Waiting),    // somebody needs it
-    (Released, Memory),     // scattered
+    (Released, Memory),     // scattered, or brought by a worker that outlived another engine
+    (Released, Processing), // such a worker runs it
     (Released, Erred),      // it cannot be run, or a dependency failed
     (Waiting, Released),    // nobody needs it any more
     (Waiting, Queued),      // all dependencies are in memory

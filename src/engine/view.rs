@@ -232,6 +232,11 @@ impl Engine {
         &self.stats
     }
 
+    /// Of how many keys something was brought that nobody has asked for.
+    pub fn brought(&self) -> usize {
+        self.brought.len()
+    }
+
     /// How many tasks are known.
     pub fn tasks_known(&self) -> usize {
         self.tasks.len()

@@ -273,6 +273,13 @@ impl Worker {
         });
     }
 
+    /// The same for a run of an engine before this one: the worker has said that it goes on.
+    pub(super) fn linger_on(&mut self, key: TaskKey, run_id: RunId, resources: Resources, has_thread: bool) {
+        self.take_resources(&resources);
+        self.blocked += u32::from(has_thread);
+        self.lingering.push(Lingering { key, run_id, resources, has_thread, goes_on: true, absent: 0 });
+    }
+
     /// The worker said that a run ended, or that it does not know of it; whether that run had been given up.
     pub(super) fn run_ended(&mut self, run_id: RunId) -> bool {
         self.settle_lingering(|lingering| lingering.run_id == run_id)

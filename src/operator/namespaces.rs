@@ -119,7 +119,7 @@ impl Namespaces {
         // Run ids of an earlier process must not pass for ours: tasks that outlive it would answer with them.
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
         let config = server::Config {
-            engine: engine::Config { epoch: started as u32, ..engine::Config::default() },
+            engine: engine::Config { epoch: started, ..engine::Config::default() },
             seed: started,
             admission: Arc::new(PodAdmission { namespace: namespace.to_owned(), index: Arc::clone(&self.index) }),
             tls: tls.clone(),

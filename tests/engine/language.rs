@@ -6,6 +6,11 @@
 //!
 //! worker w1 threads=2 GPU=2 disk=nvme                joins and runs; capitals are resources, other words labels;
 //!                                                    also address=, pod=, builder. `joining` does not run yet
+//! brings w1 a 10B | brings w1 a actor                what a worker that is `joining` has of an engine before this one:
+//! brings w1 a run=70 GPU=1 [seceded] [given-up]      results, runs,
+//! brings w1 a erred=70                               and what failed
+//! hold | hold over | forget                          others may come back; they are back; nobody asks for the rest
+//!
 //! status w1 paused | change w1 GPU=1 disk=hdd | heartbeat w1 a b | left w1 [expected]
 //!
 //! build c1: a; b <- a; c[retries=2] <- a b want c retries=1 GPU=1 workers=w1,w2 loose disk=nvme priority=5 fifo=1000
@@ -22,7 +27,7 @@
 //! drop w1 a b                                        somebody has no use for these replicas
 //! timeout
 //!
-//! show states | summary c1 | workers | who-has a | story a | ignored | timeout | builder disk=nvme
+//! show states | brought | summary c1 | workers | who-has a | story a | ignored | timeout | builder disk=nvme
 //! ```
 
 use std::collections::BTreeMap;
@@ -30,8 +35,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use mainstay::dask::{RunSpec, Serialized, TaskKey, WorkerAddress};
 use mainstay::engine::{
-    Amount, Annotations, ClientId, CollectionId, Config, Engine, Exception, Failure, Graph, GraphTask, Instruction, Millis,
-    Override, Overrides, Past, Requirements, Resources, RunId, Stimulus, WorkerId, WorkerProfile, WorkerSelector, WorkerStatus,
+    Amount, Annotations, ClientId, CollectionId, Config, Engine, Exception, Failure, Graph, GraphTask, HeldKey, Instruction,
+    Inventory, Millis, Override, Overrides, Past, Requirements, Resources, RunId, StartedRun, Stimulus, WorkerId, WorkerProfile,
+    WorkerSelector, WorkerStatus,
 };
 
 use crate::draw::places;
@@ -123,6 +129,11 @@ impl Play {
         let (what, of) = rest.split_once(' ').unwrap_or((rest, ""));
         match what {
             "states" => show_states(&self.engine),
+            "brought" => {
+                let stats = self.engine.stats();
+                let (results, runs) = (stats.adopted_results, stats.adopted_runs);
+                vec![format!("{} left, {results} results and {runs} runs taken over", self.engine.brought())]
+            }
             "summary" => show_summary(&self.engine, CollectionId(number(of))),
             "workers" => show_workers(&self.engine, &self.names),
             "story" => show_story(&self.engine, &self.names, &key(of)),
@@ -152,6 +163,9 @@ impl Play {
             }
             "apply" | "build" | "require" | "override" | "remove" => vec![self.of_collection(word, rest)],
             "placed" | "shuffle-restarted" => vec![self.of_shuffle(word, rest)],
+            "brings" => vec![self.brings(rest)],
+            "hold" => vec![Stimulus::Hold { holds: rest != "over" }],
+            "forget" => vec![Stimulus::ForgetBrought],
             "timeout" => vec![Stimulus::Timeout],
             _ => vec![self.of_client(word, rest)],
         }
@@ -182,6 +196,30 @@ impl Play {
         self.profiles.insert(worker, profile.clone());
         let joined = Stimulus::WorkerJoined { worker, profile };
         if runs { vec![joined, Stimulus::WorkerStatusChanged { worker, status: WorkerStatus::Running }] } else { vec![joined] }
+    }
+
+    fn brings(&self, rest: &str) -> Stimulus {
+        let options = options(rest);
+        let (worker, key) = (self.names.id_of_worker(options[0].0), key(options[1].0));
+        let run = |wanted: &str| {
+            let found = options.iter().find(|(name, _)| *name == wanted);
+            found.map(|(_, run)| RunId(run.parse().expect("a run")))
+        };
+        let is = |word: &str| options.iter().any(|(name, _)| *name == word);
+        let mut inventory = Inventory::default();
+        if let Some(run_id) = run("run") {
+            let taken = options.iter().filter(|(name, _)| name.starts_with(char::is_uppercase));
+            let resources = Resources(taken.map(|(name, taken)| ((*name).to_owned(), amount(taken))).collect());
+            let (has_thread, is_wanted) = (!is("seceded"), !is("given-up"));
+            inventory.runs.push(StartedRun { key, run_id, has_thread, is_wanted, resources });
+        } else if let Some(run_id) = run("erred") {
+            inventory.failures.push((key, run_id, failure("ValueError: bad row")));
+        } else {
+            let nbytes =
+                options.iter().find_map(|(word, _)| word.strip_suffix('B')).map_or(0, |bytes| bytes.parse().expect("bytes"));
+            inventory.held.push(HeldKey { key, nbytes, type_pickle: Bytes::from_static(b"int"), is_actor: is("actor") });
+        }
+        Stimulus::WorkerInventory { worker, inventory }
     }
 
     fn of_worker(&mut self, word: &str, rest: &str) -> Stimulus {

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use mainstay::dask::{Priority, TaskKey, WorkerAddress};
-use mainstay::engine::{ComputeTask, Instruction, Resources, RunId, Stimulus, WorkerId, WorkerProfile, WorkerStatus};
+use mainstay::engine::{
+    ComputeTask, HeldKey, Instruction, Inventory, Resources, RunId, StartedRun, Stimulus, WorkerId, WorkerProfile, WorkerStatus,
+};
 
 use crate::language::failure;
 
@@ -65,7 +67,7 @@ enum Held {
         /// To be dropped as soon as nothing here needs it.
         doomed: bool,
     },
-    Error,
+    Error(RunId),
 }
 
 /// A worker, its connection included.
@@ -120,7 +122,7 @@ impl SimulatedWorker {
                 *doomed = false;
                 self.say_finished(&task.key.clone(), task.run_id);
             }
-            Some(Held::Pending(_) | Held::Error) | None => {
+            Some(Held::Pending(_) | Held::Error(_)) | None => {
                 self.keys.insert(task.key.clone(), Held::Pending(task));
             }
         }
@@ -131,7 +133,7 @@ impl SimulatedWorker {
         match self.keys.get_mut(key) {
             Some(Held::Executing { cancelled, .. }) => *cancelled = true,
             Some(Held::Memory { doomed }) => *doomed = true,
-            Some(Held::Pending(_) | Held::Error) => {
+            Some(Held::Pending(_) | Held::Error(_)) => {
                 self.keys.remove(key);
             }
             None => {}
@@ -173,7 +175,7 @@ impl SimulatedWorker {
             Held::Executing { cancelled: true, .. } => "cancelled",
             Held::Executing { .. } => "executing",
             Held::Memory { .. } => "memory",
-            Held::Error => "error",
+            Held::Error(_) => "error",
         });
         if state == Some("ready") {
             self.keys.remove(&key);
@@ -212,7 +214,7 @@ impl SimulatedWorker {
                 Held::Pending(task) if task.dependencies.iter().all(|(key, ..)| has(key)) => {
                     Some((task.priority, task.key.clone()))
                 }
-                Held::Pending(_) | Held::Executing { .. } | Held::Memory { .. } | Held::Error => None,
+                Held::Pending(_) | Held::Executing { .. } | Held::Memory { .. } | Held::Error(_) => None,
             })
             .collect();
         ready.sort();
@@ -268,7 +270,7 @@ impl SimulatedWorker {
     fn tasks(&self) -> impl Iterator<Item = &Task> {
         self.keys.values().filter_map(|held| match held {
             Held::Pending(task) | Held::Executing { task, .. } => Some(&**task),
-            Held::Memory { .. } | Held::Error => None,
+            Held::Memory { .. } | Held::Error(_) => None,
         })
     }
 
@@ -292,7 +294,7 @@ impl SimulatedWorker {
                 self.say_finished(key, run_id);
             }
             Ending::Exception => {
-                self.keys.insert(key.clone(), Held::Error);
+                self.keys.insert(key.clone(), Held::Error(run_id));
                 let failure = failure("ValueError: bad row");
                 self.outbox.push_back(Stimulus::TaskErred { worker: self.id, key: key.clone(), run_id, failure });
             }
@@ -322,6 +324,40 @@ impl SimulatedWorker {
         self.status = status;
         self.outbox.push_back(Stimulus::WorkerStatusChanged { worker: self.id, status });
         self.start();
+    }
+
+    /// Registers with another engine: what has not started is dropped, all else is said before anything else is.
+    pub(crate) fn come_back(&mut self, id: WorkerId) {
+        self.id = id;
+        self.inbox.clear();
+        self.outbox.clear();
+        self.acquiring.clear();
+        self.keys.retain(|_, held| !matches!(held, Held::Pending(_)));
+        let mut parts = Vec::new();
+        for (key, held) in &mut self.keys {
+            let mut part = Inventory::default();
+            match held {
+                Held::Memory { doomed } => {
+                    *doomed = false;
+                    let type_pickle = Bytes::from_static(b"int");
+                    part.held.push(HeldKey { key: key.clone(), nbytes: 8, type_pickle, is_actor: true });
+                }
+                Held::Executing { task, cancelled, seceded } => part.runs.push(StartedRun {
+                    key: key.clone(),
+                    run_id: task.run_id,
+                    has_thread: !*seceded,
+                    is_wanted: !*cancelled,
+                    resources: task.resources.clone(),
+                }),
+                Held::Error(run_id) => part.failures.push((key.clone(), *run_id, failure("ValueError: bad row"))),
+                Held::Pending(_) => {}
+            }
+            parts.push(part);
+        }
+        // Data before the runs that read it.
+        parts.sort_by_key(|part| part.held.is_empty());
+        self.outbox.extend(parts.into_iter().map(|inventory| Stimulus::WorkerInventory { worker: id, inventory }));
+        self.outbox.push_back(Stimulus::WorkerStatusChanged { worker: id, status: self.status });
     }
 
     pub(crate) fn heartbeat(&self) -> Stimulus {

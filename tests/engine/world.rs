@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use mainstay::dask::{TaskKey, WorkerAddress};
 use mainstay::engine::{
-    ClientId, CollectionId, Config, Engine, Instruction, Millis, POLICIES, Past, Resources, RunId, Stimulus, Summary, WorkerId,
-    WorkerProfile, WorkerSelector, WorkerStatus,
+    ClientId, CollectionId, Config, Engine, Graph, HeldKey, Instruction, Inventory, Millis, POLICIES, Past, Requirements,
+    Resources, RunId, Stimulus, Summary, WorkerId, WorkerProfile, WorkerSelector, WorkerStatus,
 };
 
 use crate::draw::{Draw, KEYS, amount, graph, key, requirements};
@@ -27,6 +28,14 @@ pub(crate) struct World {
     now: Millis,
     workers: BTreeMap<WorkerId, SimulatedWorker>,
     workers_ever: u32,
+    /// Those that have lost their engine and are not back yet.
+    absent: Vec<SimulatedWorker>,
+    /// What was asked for last, for the next engine.
+    built: BTreeMap<CollectionId, (Graph, Vec<TaskKey>, Requirements)>,
+    /// The collections whose graphs the present engine has not got yet.
+    unbuilt: Vec<CollectionId>,
+    config: Config,
+    seed: u64,
     /// What each Client was told last of each key.
     told: BTreeMap<(ClientId, TaskKey), &'static str>,
     /// What each Client wants, as it sees it.
@@ -45,10 +54,15 @@ impl World {
         let intake_tasks_max = if seed.is_multiple_of(2) { 2 } else { usize::MAX };
         let config = Config { placement: POLICIES[policy % POLICIES.len()], intake_tasks_max, ..Config::default() };
         Self {
-            engine: Engine::new(config, seed),
+            engine: Engine::new(config.clone(), seed),
             now: Millis(0),
             workers: BTreeMap::new(),
             workers_ever: 0,
+            absent: Vec::new(),
+            built: BTreeMap::new(),
+            unbuilt: Vec::new(),
+            config,
+            seed,
             told: BTreeMap::new(),
             wants: BTreeSet::new(),
             collections: BTreeSet::new(),
@@ -160,10 +174,10 @@ impl World {
         let mut draw = Draw::new(number);
         self.now.0 += u64::from(draw.below(300));
         // What else somebody does comes after what was heard, as in a server.
-        if !matches!(kind % 33, 0..=20 | 24) {
+        if !matches!(kind % 38, 0..=20 | 24) {
             self.act();
         }
-        match kind % 33 {
+        match kind % 38 {
             0..=6 => self.deliver_to_worker(&mut draw),
             7..=13 => self.deliver_to_engine(&mut draw),
             14..=18 => self.end_a_run(&mut draw),
@@ -179,6 +193,10 @@ impl World {
             29 => self.lie(&mut draw),
             30 => self.scatter(&mut draw),
             31 => self.shuffle(&mut draw),
+            32 => self.restart(&mut draw),
+            33 | 34 => self.come_back(),
+            35 => self.rebuild(),
+            36 => self.handle(Stimulus::Hold { holds: false }),
             _ => self.handle(Stimulus::Timeout),
         }
     }
@@ -257,6 +275,37 @@ impl World {
         self.handle(Stimulus::WorkerJoined { worker: id, profile });
     }
 
+    /// The engine dies, and another takes its place. Most workers will come back; Clients have to ask again.
+    fn restart(&mut self, draw: &mut Draw) {
+        self.before = None;
+        self.config.epoch += 1;
+        self.engine = Engine::new(self.config.clone(), self.seed);
+        self.absent.extend(std::mem::take(&mut self.workers).into_values().filter(|_| !draw.one_in(5)));
+        self.unbuilt = self.built.keys().copied().collect();
+        self.collections.clear();
+        self.wants.clear();
+        self.told.clear();
+        self.handle(Stimulus::Hold { holds: true });
+    }
+
+    fn come_back(&mut self) {
+        let Some(mut worker) = self.absent.pop() else { return };
+        self.workers_ever += 1;
+        let id = WorkerId(self.workers_ever);
+        worker.come_back(id);
+        let profile = worker.profile.clone();
+        self.workers.insert(id, worker);
+        self.handle(Stimulus::WorkerJoined { worker: id, profile });
+    }
+
+    fn rebuild(&mut self) {
+        let Some(collection) = self.unbuilt.pop() else { return };
+        let (graph, wanted, requirements) = self.built[&collection].clone();
+        self.collections.insert(collection);
+        let outputs = vec![("out".to_owned(), wanted)];
+        self.handle(Stimulus::CollectionBuilt { collection, graph, outputs, requirements, past: Past::default() });
+    }
+
     fn leave(&mut self, draw: &mut Draw) {
         if let Some(id) = self.any_worker(draw, |_| true) {
             self.workers.remove(&id);
@@ -286,19 +335,28 @@ impl World {
             let generation = draw.one_in(3).then(|| u64::from(draw.below(9)));
             self.handle(Stimulus::CollectionApplied { collection, fifo_timeout_ms: 1_000, generation });
         }
+        let requirements = requirements(draw);
+        self.built.insert(collection, (graph.clone(), wanted.clone(), requirements.clone()));
+        self.unbuilt.retain(|unbuilt| *unbuilt != collection);
         let outputs = vec![("out".to_owned(), wanted)];
         let failures = if draw.one_in(4) { vec![(key(draw.below(KEYS)), draw.below(3))] } else { Vec::new() };
         let past = Past { retries_used: failures.len() as u64, worker_lost: 0, failures };
-        self.handle(Stimulus::CollectionBuilt { collection, graph, outputs, requirements: requirements(draw), past });
+        self.handle(Stimulus::CollectionBuilt { collection, graph, outputs, requirements, past });
     }
 
     fn change_collection(&mut self, draw: &mut Draw) {
         let collection = CollectionId(draw.below(COLLECTIONS));
         if draw.one_in(3) {
             self.collections.remove(&collection);
+            self.built.remove(&collection);
+            self.unbuilt.retain(|unbuilt| *unbuilt != collection);
             self.handle(Stimulus::CollectionRemoved { collection });
         } else {
-            self.handle(Stimulus::CollectionChanged { collection, requirements: requirements(draw) });
+            let requirements = requirements(draw);
+            if let Some((_, _, built)) = self.built.get_mut(&collection) {
+                built.clone_from(&requirements);
+            }
+            self.handle(Stimulus::CollectionChanged { collection, requirements });
         }
     }
 
@@ -363,7 +421,14 @@ impl World {
     fn lie(&mut self, draw: &mut Draw) {
         let worker = WorkerId(1 + draw.below(self.workers_ever + 1));
         let (key, run_id) = (key(draw.below(KEYS + 2)), RunId(u64::from(draw.below(50))));
-        match draw.below(7) {
+        match draw.below(8) {
+            7 => {
+                let held = vec![HeldKey { key, nbytes: 1, type_pickle: Bytes::new(), is_actor: false }];
+                // Only who has not said yet that it runs is believed.
+                if self.workers.get(&worker).is_none_or(|worker| worker.outbox.is_empty()) {
+                    self.handle(Stimulus::WorkerInventory { worker, inventory: Inventory { held, ..Inventory::default() } });
+                }
+            }
             0 => self.handle(Stimulus::TaskErred { worker, key, run_id, failure: failure("KeyError: 1") }),
             1 => self.handle(Stimulus::LongRunning { worker, key, run_id, compute_ms: Some(f64::NAN) }),
             2 => self.handle(Stimulus::StealResponse { worker, key, run_id, state: draw.one_in(2).then(|| "ready".to_owned()) }),
@@ -381,6 +446,13 @@ impl World {
     /// From here on nothing fails, and one worker can run everything.
     pub(crate) fn settle(&mut self) {
         let mut draw = Draw::new(7);
+        while !self.absent.is_empty() {
+            self.come_back();
+        }
+        while !self.unbuilt.is_empty() {
+            self.rebuild();
+        }
+        self.handle(Stimulus::Hold { holds: false });
         self.join(&mut draw, true);
         for worker in self.workers.values_mut() {
             worker.become_status(WorkerStatus::Running);
@@ -403,6 +475,9 @@ impl World {
             }
             while self.engine.next_timeout().is_some_and(|at| at <= self.now) {
                 self.handle(Stimulus::Timeout);
+            }
+            if round == 10 {
+                self.handle(Stimulus::ForgetBrought);
             }
             if round > 20 && self.workers.values().all(is_idle) {
                 return;
