@@ -254,6 +254,7 @@ async def record(captures, scratch):
             ):
                 await tried(step.__name__, step(client, scheduler, *workers), timeout=60)
             await tried("nannies", nannies(client, scheduler, front, scratch, captures), timeout=60)
+            await tried("keepers", keepers(client, scheduler, front, scratch), timeout=60)
             await tried("ends", ends(client, scheduler, front, scratch, *workers), timeout=60)
 
 
@@ -540,6 +541,45 @@ async def nannies(client, scheduler, front, scratch, captures):
         await asyncio.sleep(0.1)
         await until(lambda: nanny.pid not in (None, pid), "the nanny's next worker")
         await client.wait_for_workers(3, timeout=20)
+
+
+async def keepers(client, scheduler, front, scratch):
+    """A worker with our keeper comes back; the stock scheduler only has to look as if it were ours."""
+    import threading
+
+    from distributed import Worker
+
+    for op in ("mainstay-inventory", "mainstay-erred", "mainstay-documents"):
+        scheduler.stream_handlers[op] = lambda worker, **fields: None
+    preload = str(Path(__file__).resolve().parents[1] / "src/server/keeper.py")
+    kate = await Worker(front.address, name="kate", nthreads=2, local_directory=scratch, host="127.0.0.1", preload=[preload])
+    keeper = kate.handle_scheduler.__self__
+    keeper.epoch = 1
+    introduce = keeper.introduce
+
+    async def introduce_to_ours(*arguments):
+        comm, answer = await introduce(*arguments)
+        return comm, {**answer, "epoch": 2}
+
+    keeper.introduce = introduce_to_ours
+    gate = threading.Event()
+
+    def fails():
+        raise ValueError("bad row 7")
+
+    kate.gate = gate
+    held = client.submit(pow, 7, 2, key="held", workers=["kate"])
+    waiting = client.submit(lambda: __import__("distributed").get_worker().gate.wait(20), key="runs", workers=["kate"])
+    failed = client.submit(fails, key="failed", workers=["kate"])
+    await held
+    await failed.exception()
+    await keeper.keep("uid-revision-0", b"document")
+    scheduler.stream_comms[kate.contact_address].abort()
+    await until(lambda: keeper.epoch == 2, "the worker to come back")
+    gate.set()
+    await asyncio.sleep(0.2)
+    await kate.close()
+    del held, waiting, failed
 
 
 async def ends(client, scheduler, front, scratch, alice, bob):

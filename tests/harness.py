@@ -14,6 +14,7 @@ import pytest
 REPOSITORY = pathlib.Path(__file__).parents[1]
 BINARY = pathlib.Path(os.environ.get("MAINSTAY", REPOSITORY / "target/debug/mainstay")).resolve()
 MODULES = pathlib.Path(__file__).parent / "modules"
+KEEPER = REPOSITORY / "src/server/keeper.py"
 # Whose `dask` the workers are of: others than this Python, in turn, where releases are mixed.
 WORKER_PYTHONS = os.environ.get("MAINSTAY_TEST_WORKERS", sys.executable).split(os.pathsep)
 # Slow machines are slow; nothing waits this long unless something is broken.
@@ -138,10 +139,25 @@ class Scheduler:
 class Mainstay(Scheduler):
     """`mainstay local`."""
 
+    LISTENS = r"^Serving Dask at (t\w+://\S+)$"
+
     def __init__(self, folder, *arguments, stack, log="warn"):
-        command = [BINARY, "local", "--port", "0", *arguments]
-        env = environment(MAINSTAY_LOG=log)
-        super().__init__(folder, command, r"^Serving Dask at (t\w+://\S+)$", stack=stack, env=env)
+        self.env = environment(MAINSTAY_LOG=log)
+        super().__init__(folder, [BINARY, "local", "--port", "0", *arguments], self.LISTENS, stack=stack, env=self.env)
+        self.arguments, self.successors = arguments, 0
+
+    def start_keeping_worker(self, *arguments, keeper=KEEPER, **options):
+        """Starts a stock `dask worker` that outlives its scheduler."""
+        return self.start_worker(*arguments, DASK_DISTRIBUTED__WORKER__PRELOAD=str(keeper), **options)
+
+    def succeed(self):
+        """Starts another in the place of one that has ended."""
+        assert not self.process.is_alive()
+        self.successors += 1
+        command = [BINARY, "local", "--port", str(self.port), *self.arguments]
+        self.process = Process(command, self.folder / f"scheduler-{self.successors}.log", cwd=self.folder, env=self.env)
+        self.stack.callback(self.process.end)
+        self.process.await_output(self.LISTENS)
 
 
 class StockScheduler(Scheduler):

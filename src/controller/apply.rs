@@ -38,6 +38,11 @@ impl Servers {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).handles.get(namespace).cloned()
     }
 
+    /// The namespaces that have one.
+    pub(super) fn namespaces(&self) -> Vec<String> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).handles.keys().cloned().collect()
+    }
+
     /// The reports of all servers, each with its namespace.
     pub fn reports(&self) -> Vec<(String, Arc<Report>)> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);

@@ -57,13 +57,15 @@ impl Objects {
         insert(&mut self.known, collection)
     }
 
-    pub(super) fn remove(&mut self, collection: &PersistedCollection) {
-        let Some(namespace) = collection.metadata.namespace.as_deref() else { return };
-        let Some(objects) = self.known.get_mut(namespace) else { return };
-        objects.remove(collection.name_any().as_str());
+    pub(super) fn remove(&mut self, collection: &PersistedCollection) -> Option<ObjectName> {
+        let namespace = collection.metadata.namespace.as_deref()?;
+        let object = self.find(namespace, &collection.name_any())?;
+        let objects = self.known.get_mut(namespace)?;
+        objects.remove(&object.name);
         if objects.is_empty() {
             self.known.remove(namespace);
         }
+        Some(object)
     }
 
     /// What reconciliation reads of an object.

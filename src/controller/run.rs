@@ -1,5 +1,6 @@
 //! Calls `reconcile` whenever something changed: the object, what the server says of it, or the pods of its namespace.
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +81,8 @@ async fn run_scope(context: Arc<Context>, namespace: Option<String>) {
     let mut triggers = context.triggers.subscribe();
     let mut resync = interval_at(Instant::now() + RESYNC, RESYNC);
     let mut looks = FuturesUnordered::new();
-    let mut scope = Scope { context, namespace, objects: Objects::default(), queue: Queue::default() };
+    let (objects, queue) = (Objects::default(), Queue::default());
+    let mut scope = Scope { context, namespace, objects, queue, is_listed: false, new: BTreeSet::new() };
     loop {
         while looks.len() < CONCURRENCY
             && let Some((object, collection)) = scope.next()
@@ -96,7 +98,10 @@ async fn run_scope(context: Arc<Context>, namespace: Option<String>) {
                 Err(broadcast::error::RecvError::Lagged(_)) => scope.call_all(None),
                 Err(broadcast::error::RecvError::Closed) => return,
             },
-            Some((object, again)) = looks.next() => {
+            Some(Looked { object, is_done, again }) = looks.next() => {
+                if is_done {
+                    scope.on_looked(&object);
+                }
                 scope.queue.done(object, again.map(|pause| Instant::now() + pause));
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
@@ -111,6 +116,10 @@ struct Scope {
     namespace: Option<String>,
     objects: Objects,
     queue: Queue<ObjectName>,
+    /// Whether a whole list has come.
+    is_listed: bool,
+    /// Objects of the list that the server of their namespace was not told of yet.
+    new: BTreeSet<ObjectName>,
 }
 
 impl Scope {
@@ -133,7 +142,9 @@ impl Scope {
                 }
             }
             Ok(Event::Delete(collection)) => {
-                self.objects.remove(&collection);
+                if let Some(object) = self.objects.remove(&collection) {
+                    self.on_looked(&object);
+                }
                 if let (Some(uid), Some(namespace)) = (collection.uid(), collection.namespace()) {
                     self.let_go(&uid, &namespace);
                 }
@@ -149,6 +160,11 @@ impl Scope {
                         self.let_go(&uid, &namespace);
                     }
                 }
+                self.new = self.objects.names(None).collect();
+                self.is_listed = true;
+                for namespace in self.context.servers.namespaces() {
+                    self.tell_if_all_applied(&namespace);
+                }
                 self.call_all(None);
             }
             Err(error) => tracing::warn!(%error, "watching collections failed; trying again"),
@@ -162,7 +178,25 @@ impl Scope {
                     self.queue.call(object, Instant::now());
                 }
             }
-            Trigger::Namespace(namespace) => self.call_all(Some(namespace)),
+            Trigger::Namespace(namespace) => {
+                self.tell_if_all_applied(namespace);
+                self.call_all(Some(namespace));
+            }
+        }
+    }
+
+    /// An object was looked at without an error.
+    fn on_looked(&mut self, object: &ObjectName) {
+        if self.context.servers.find(&object.namespace).is_some() && self.new.remove(object) {
+            self.tell_if_all_applied(&object.namespace);
+        }
+    }
+
+    /// Tells a server when it was told of all objects that there are: only then may it let go of what none of them needs.
+    fn tell_if_all_applied(&self, namespace: &str) {
+        let is_told = self.is_listed && !self.new.iter().any(|object| &*object.namespace == namespace);
+        if let Some(server) = self.context.servers.find(namespace).filter(|_| is_told && self.covers(namespace)) {
+            server.all_applied();
         }
     }
 
@@ -183,12 +217,21 @@ impl Scope {
     }
 }
 
-/// Looks at one object; gives after what time to look again.
-async fn look(context: Arc<Context>, object: ObjectName, collection: PersistedCollection) -> (ObjectName, Option<Duration>) {
+/// What came of a look at an object.
+struct Looked {
+    object: ObjectName,
+    is_done: bool,
+    /// After what time to look again.
+    again: Option<Duration>,
+}
+
+/// Looks at one object.
+async fn look(context: Arc<Context>, object: ObjectName, collection: PersistedCollection) -> Looked {
     let collection = Arc::new(collection);
     let span = tracing::info_span!("reconcile", namespace = &*object.namespace, name = &*object.name);
     let outcome = reconcile(Arc::clone(&collection), Arc::clone(&context)).instrument(span).await;
-    (object, outcome.unwrap_or_else(|error| after_error(&context, &collection, &error)))
+    let is_done = outcome.is_ok();
+    Looked { object, is_done, again: outcome.unwrap_or_else(|error| after_error(&context, &collection, &error)) }
 }
 
 fn after_error(context: &Context, collection: &PersistedCollection, error: &Error) -> Option<Duration> {

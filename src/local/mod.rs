@@ -55,13 +55,15 @@ pub async fn run(args: LocalArgs) -> Result<Outcome> {
     let address = format!("{}://{}", scheme(tls.as_ref()), listener.local_addr()?);
     let (changed, changes) = mpsc::unbounded_channel();
     let config = server::Config {
-        engine: engine::Config::default(),
+        engine: engine::Config { epoch: server::epoch_of_now(), ..engine::Config::default() },
         seed: 0,
         admission: Arc::new(Anyone { labels: offer.labels.clone() }),
         tls: tls.clone(),
         changed,
         id: "Scheduler-mainstay-local".to_owned(),
         http_port: 0,
+        // Who comes back is noticed; who is there is not known.
+        patience: Duration::ZERO,
     };
     let (handle, mut server) = server::start(config, listener)?;
     say(&format!("Serving Dask at {address}"));
@@ -74,6 +76,7 @@ pub async fn run(args: LocalArgs) -> Result<Outcome> {
     for collection in &collections {
         handle.apply(Arc::new(request(collection)));
     }
+    handle.all_applied();
     let result = tokio::select! {
         outcome = follow(&args, &address, &collections, &handle, changes) => outcome,
         Some(ended) = workers.join_next(), if !workers.is_empty() => Err(ended.map_or_else(Into::into, |kept| {

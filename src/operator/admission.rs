@@ -44,6 +44,11 @@ impl Admission for PodAdmission {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         index.get(&self.namespace, pod).is_none_or(|pod| pod.is_ending)
     }
+
+    fn running_pods(&self) -> Option<Vec<String>> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.is_listed(&self.namespace).then(|| index.running_workers(&self.namespace).map(|pod| pod.name.clone()).collect())
+    }
 }
 
 fn facts(name: &str, pod: &PodFacts) -> Facts {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Service;
@@ -36,6 +36,9 @@ const POSTPONED: Duration = Duration::from_secs(5);
 
 /// Reason of the Event that says so.
 const PLAIN_COMMS: &str = "PlainComms";
+
+/// How long workers whose pods are ready are waited for after a start.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The namespaces of this process.
 pub(crate) struct Namespaces {
@@ -116,16 +119,16 @@ impl Namespaces {
         };
         let listener = self.listen().await?;
         let port = listener.local_addr()?.port();
-        // Run ids of an earlier process must not pass for ours: tasks that outlive it would answer with them.
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+        let epoch = server::epoch_of_now();
         let config = server::Config {
-            engine: engine::Config { epoch: started, ..engine::Config::default() },
-            seed: started,
+            engine: engine::Config { epoch, ..engine::Config::default() },
+            seed: epoch,
             admission: Arc::new(PodAdmission { namespace: namespace.to_owned(), index: Arc::clone(&self.index) }),
             tls: tls.clone(),
             changed: self.reports.clone(),
             id: format!("Scheduler-mainstay-{namespace}"),
             http_port: self.args.http_port,
+            patience: PATIENCE,
         };
         let (handle, mut server) = server::start(config, listener)?;
         info!(namespace, port, encrypted = tls.is_some(), "serving a namespace");

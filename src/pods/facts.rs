@@ -38,6 +38,8 @@ pub struct PodFacts {
     pub on_host_network: bool,
     /// It is being deleted, or has ended.
     pub is_ending: bool,
+    /// Its containers run and are ready.
+    pub is_ready: bool,
     /// It says, or its command does, that it is a Dask worker.
     pub is_meant_as_worker: bool,
     pub trouble: Option<Trouble>,
@@ -79,6 +81,7 @@ impl PodFacts {
             resources_error,
             on_host_network: spec.and_then(|spec| spec.host_network).unwrap_or(false),
             is_ending: metadata.deletion_timestamp.is_some() || matches!(phase, "Succeeded" | "Failed"),
+            is_ready: is_ready(pod),
             is_meant_as_worker: role.is_some() || containers.iter().any(runs_a_dask_worker),
             trouble: trouble_of(pod),
         })
@@ -129,6 +132,11 @@ fn runs_a_dask_worker(container: &Container) -> bool {
     ["dask worker", "dask-worker", "distributed.cli.dask_worker", "dask_cuda_worker", "dask-cuda-worker", "dask cuda worker"]
         .iter()
         .any(|command| text.contains(command))
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 fn trouble_of(pod: &Pod) -> Option<Trouble> {

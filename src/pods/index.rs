@@ -14,6 +14,8 @@ pub type SharedIndex = Arc<RwLock<Index>>;
 #[derive(Debug, Default)]
 pub struct Index {
     pods: BTreeMap<String, BTreeMap<String, PodFacts>>,
+    /// The scopes of which a whole list has come.
+    listed: BTreeSet<Option<String>>,
 }
 
 /// Why a registration has no pod.
@@ -59,6 +61,7 @@ impl Index {
         for facts in pods.iter().filter_map(PodFacts::of) {
             fresh.entry(facts.namespace.clone()).or_default().insert(facts.name.clone(), facts);
         }
+        self.listed.insert(scope.map(str::to_owned));
         let in_scope = |namespace: &String| scope.is_none_or(|scope| scope == namespace);
         let touched: BTreeSet<String> =
             self.pods.keys().filter(|namespace| in_scope(namespace)).chain(fresh.keys()).cloned().collect();
@@ -99,6 +102,16 @@ impl Index {
     /// The pods of a namespace, by name.
     pub fn pods_of(&self, namespace: &str) -> impl Iterator<Item = &PodFacts> {
         self.pods.get(namespace).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// Whether all pods of a namespace are known.
+    pub fn is_listed(&self, namespace: &str) -> bool {
+        self.listed.contains(&None) || self.listed.contains(&Some(namespace.to_owned()))
+    }
+
+    /// The pods of a namespace in which workers run.
+    pub fn running_workers(&self, namespace: &str) -> impl Iterator<Item = &PodFacts> {
+        self.pods_of(namespace).filter(|pod| pod.is_meant_as_worker && pod.is_ready && !pod.is_ending)
     }
 
     /// Namespaces that have a pod with a role: they want to be served.

@@ -19,6 +19,11 @@ pub trait Admission: Send + Sync + 'static {
     fn is_ending(&self, _pod: &str) -> bool {
         false
     }
+
+    /// The pods in which a worker runs, or is about to; `None` if that is not known.
+    fn running_pods(&self) -> Option<Vec<String>> {
+        None
+    }
 }
 
 /// Whether a worker may register.

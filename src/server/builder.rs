@@ -82,8 +82,12 @@ impl BuildFailure {
     }
 }
 
-/// Has a collection's source built.
-pub(crate) async fn build(pool: &Pool, address: &WorkerAddress, request: Vec<u8>) -> Result<BuildDocument, BuildFailure> {
+/// Has a collection's source built; gives the document also as it came.
+pub(crate) async fn build(
+    pool: &Pool,
+    address: &WorkerAddress,
+    request: Vec<u8>,
+) -> Result<(BuildDocument, Bytes), BuildFailure> {
     pause_if_lost(ask(pool, address, "build", request).await).await
 }
 
@@ -92,20 +96,21 @@ pub(crate) async fn lower(pool: &Pool, address: &WorkerAddress, graph: Arc<Updat
     // Here, because copying a large graph takes time that the namespace's loop does not have.
     let request = encode_lower(&graph);
     drop(graph);
-    pause_if_lost(ask(pool, address, "lower", request).await).await
+    pause_if_lost(ask(pool, address, "lower", request).await).await.map(|(document, _)| document)
 }
 
 /// By the end of the pause it is known that the worker is gone, and another is asked.
-async fn pause_if_lost(result: Result<BuildDocument, BuildFailure>) -> Result<BuildDocument, BuildFailure> {
+async fn pause_if_lost<T>(result: Result<T, BuildFailure>) -> Result<T, BuildFailure> {
     if let Err(BuildFailure::BuilderLost { .. }) = &result {
         sleep(LOST_PAUSE).await;
     }
     result
 }
 
-async fn ask(pool: &Pool, address: &WorkerAddress, name: &str, request: Vec<u8>) -> Result<BuildDocument, BuildFailure> {
-    match BuildDocument::decode(call(pool, address, name, request).await?) {
-        Ok(Built::Document(document)) => Ok(*document),
+async fn ask(pool: &Pool, address: &WorkerAddress, name: &str, request: Vec<u8>) -> Result<(BuildDocument, Bytes), BuildFailure> {
+    let raw = call(pool, address, name, request).await?;
+    match BuildDocument::decode(raw.clone()) {
+        Ok(Built::Document(document)) => Ok((*document, raw)),
         Ok(Built::Failed { error, exception }) => Err(BuildFailure::Refused { error, exception }),
         Err(error) => Err(BuildFailure::refused("BuilderFailed", chain(&error))),
     }

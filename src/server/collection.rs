@@ -18,6 +18,8 @@ pub(crate) struct Collection {
     pub(crate) attempt: u64,
     /// What the build under way is made of.
     pub(crate) build: Option<Versions>,
+    /// Whether that build reads a copy of the graph.
+    pub(crate) reads_copy: bool,
     pub(crate) builders_lost: u32,
     /// What the last build that failed was made of.
     failed_on: Versions,
@@ -34,6 +36,8 @@ pub(crate) struct Accepted {
     pub(crate) revision: String,
     pub(crate) inputs: Versions,
     pub(crate) outputs: Vec<BuiltOutput>,
+    /// What the document is called that the graph was read from.
+    pub(crate) document: String,
     /// The manifest's names of inline tasks.
     pub(crate) names: BTreeMap<TaskKey, Arc<str>>,
     /// How many outputs had been lost when it took the place of another graph of this revision.
@@ -58,6 +62,7 @@ impl Collection {
             stage: Stage::WaitingForTurn,
             attempt: 0,
             build: None,
+            reads_copy: false,
             builders_lost: 0,
             failed_on: Versions::new(),
             accepted: None,
@@ -75,6 +80,7 @@ impl Collection {
     fn give_up_build(&mut self) {
         self.attempt += 1;
         self.build = None;
+        self.reads_copy = false;
     }
 
     /// Its graph cannot be made of these inputs, until something changes.

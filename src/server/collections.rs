@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tracing::{info, warn};
 
 use crate::dask::{Serialized, TaskKey, WorkerAddress};
@@ -19,6 +20,7 @@ use crate::engine::{CollectionId, Stimulus};
 use crate::server::build_document::{BuildDocument, BuiltOutput};
 use crate::server::builder::{self, BUILDERS_LOST_MAX, BuildFailure};
 use crate::server::collection::{Accepted, Collection, Next};
+use crate::server::documents;
 use crate::server::event::Event;
 use crate::server::handle::{BuildError, CollectionRequest, Report, Stage};
 use crate::server::inputs::{self, Verdict, Versions};
@@ -84,10 +86,29 @@ impl Collections {
         Some((output.data.clone(), output.keys.clone()))
     }
 
-    /// When to look for what can be built, if something asks for it.
+    /// When to look for what can be built, if something asks for it and nobody is waited for.
     pub(crate) fn next_look(&self) -> Option<Instant> {
         let Look { is_due, ended, took } = self.look;
         is_due.then(|| ended.map_or_else(Instant::now, |ended| ended + took * LOOK_PAUSE))
+    }
+
+    /// Whether a graph is still to come.
+    pub(crate) fn await_graphs(&self) -> bool {
+        let is_to_come = |stage: &Stage| !matches!(stage, Stage::Accepted | Stage::BuildFailed(_) | Stage::InputCycle { .. });
+        self.live().any(|collection| is_to_come(&collection.stage))
+    }
+
+    /// The documents of the graphs that the engine has.
+    pub(crate) fn document_names(&self) -> BTreeSet<String> {
+        self.live().filter_map(|collection| Some(collection.accepted.as_ref()?.document.clone())).collect()
+    }
+
+    /// The copy of a graph that was to be read is of no use.
+    pub(crate) fn build_again(&mut self, id: CollectionId, attempt: u64) {
+        if let Some(collection) = self.entries.get_mut(&id).filter(|collection| collection.attempt == attempt) {
+            collection.wait();
+            self.changed.insert(id);
+        }
     }
 
     /// Has every report made anew.
@@ -153,6 +174,7 @@ impl Namespace {
         self.collections.by_uid.remove(&uid);
         self.reports.write().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         info!(collection = %collection.request.name, "released");
+        self.drop_documents(collection.accepted.map(|accepted| accepted.document).into_iter().collect());
         // Nobody may be listening any more when the process ends.
         let _ = self.changed.send(uid);
     }
@@ -184,7 +206,7 @@ impl Namespace {
     pub(crate) fn look_if_due(&mut self) {
         let next = self.collections.next_look();
         let began = Instant::now();
-        if next.is_none_or(|at| began < at) {
+        if next.is_none_or(|at| began < at) || self.reunion.holds() {
             return;
         }
         // What goes on with the graph that it has may be what others wait for.
@@ -239,6 +261,15 @@ impl Namespace {
     }
 
     fn start_build(&mut self, id: CollectionId, inputs: Versions) -> Stage {
+        let Some(collection) = self.collections.entries.get_mut(&id) else { return Stage::WaitingForTurn };
+        let name = documents::name_of(&collection.request, &inputs);
+        let attempt = collection.attempt + 1;
+        if let Some(worker) = self.fetch_document(id, attempt, name) {
+            if let Some(collection) = self.collections.entries.get_mut(&id) {
+                (collection.attempt, collection.build, collection.reads_copy) = (attempt, Some(inputs), true);
+            }
+            return Stage::Building { worker };
+        }
         let Some(collection) = self.collections.entries.get(&id) else { return Stage::WaitingForTurn };
         let Some(worker) = self.engine.choose_builder(&collection.request.requirements) else {
             return Stage::WaitingForWorker { workers_running: self.engine.workers_running() };
@@ -258,21 +289,39 @@ impl Namespace {
         info!(collection = %collection.request.name, worker = %address, "building");
         let (pool, events) = (Arc::clone(&self.pool), self.events.clone());
         self.pool.spawn(async move {
-            let result = builder::build(&pool, &address, request).await.map(Box::new);
-            let _ = events.send(Event::Built { collection: id, attempt, result }).await;
+            let (result, raw) = match builder::build(&pool, &address, request).await {
+                Ok((document, raw)) => (Ok(Box::new(document)), Some(raw)),
+                Err(failure) => (Err(failure), None),
+            };
+            let _ = events.send(Event::Built { collection: id, attempt, result, raw }).await;
         });
     }
 
     /// A build has ended.
-    pub(crate) fn on_built(&mut self, id: CollectionId, attempt: u64, result: Result<Box<BuildDocument>, BuildFailure>) {
+    pub(crate) fn on_built(
+        &mut self,
+        id: CollectionId,
+        attempt: u64,
+        result: Result<Box<BuildDocument>, BuildFailure>,
+        raw: Option<Bytes>,
+    ) {
         let Some(collection) = self.collections.entries.get_mut(&id) else { return };
         if collection.attempt != attempt || collection.is_removed {
             return;
         }
         let inputs = collection.build.take().unwrap_or_default();
+        collection.reads_copy = false;
         self.collections.changed.insert(id);
         match result {
-            Ok(document) => self.accept_graph(id, *document, inputs),
+            Ok(document) => {
+                let name = documents::name_of(&collection.request, &inputs);
+                let former = collection.accepted.as_ref().map(|accepted| accepted.document.clone());
+                self.accept_graph(id, *document, inputs, name.clone());
+                self.drop_documents(former.into_iter().filter(|former| *former != name).collect());
+                if let Some(raw) = raw {
+                    self.copy_document(name, Some(raw));
+                }
+            }
             Err(BuildFailure::Refused { error, exception: _ }) => {
                 // Without the message: what a Secret holds may be in it. The status shows what may be shown.
                 warn!(collection = %collection.request.name, kind = %error.kind, line = error.line, "the build failed");
@@ -294,7 +343,7 @@ impl Namespace {
         self.start_builds();
     }
 
-    fn accept_graph(&mut self, id: CollectionId, document: BuildDocument, inputs: Versions) {
+    fn accept_graph(&mut self, id: CollectionId, document: BuildDocument, inputs: Versions, name: String) {
         let Some(collection) = self.collections.entries.get_mut(&id) else { return };
         info!(collection = %collection.request.name, tasks = document.graph.tasks.len(), "the graph is accepted");
         collection.stage = Stage::Accepted;
@@ -306,17 +355,19 @@ impl Namespace {
         let names = document.graph.names.clone();
         let remade = collection.accepted.as_ref().filter(|old| old.revision == revision);
         let remade_at = remade.and_then(|_| self.engine.summary(id)).map(|summary| summary.losses);
-        collection.accepted = Some(Box::new(Accepted { revision, inputs, outputs: document.outputs, names, remade_at }));
+        let accepted = Accepted { revision, inputs, outputs: document.outputs, names, document: name, remade_at };
+        collection.accepted = Some(Box::new(accepted));
         self.shuffles.declare(document.shuffles);
         self.stimulate(Stimulus::CollectionBuilt { collection: id, graph: document.graph, outputs, requirements, past });
     }
 
     /// Publishes the reports that changed, all at once: they speak of one another.
     pub(crate) fn publish_reports(&mut self) {
-        let changed = std::mem::take(&mut self.collections.changed);
-        if changed.is_empty() {
+        // Until then what an earlier server reported says more than what is known here.
+        if self.reunion.holds() || self.collections.changed.is_empty() {
             return;
         }
+        let changed = std::mem::take(&mut self.collections.changed);
         let made: Vec<(String, Report)> = changed.into_iter().filter_map(|id| self.report(id)).collect();
         let mut told = Vec::new();
         let mut reports = self.reports.write().unwrap_or_else(PoisonError::into_inner);
@@ -333,7 +384,8 @@ impl Namespace {
     }
 
     fn report(&self, id: CollectionId) -> Option<(String, Report)> {
-        let collection = self.collections.entries.get(&id)?;
+        // One whose graph is about to be read from a copy is about to be what it was.
+        let collection = self.collections.entries.get(&id).filter(|collection| !collection.reads_copy)?;
         let mut report = collection.report(self.engine.summary(id));
         report.refusal = self.workers.refusal().filter(|_| report.lacks_workers()).cloned();
         Some((collection.request.uid.clone(), report))

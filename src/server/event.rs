@@ -92,6 +92,20 @@ pub(crate) enum Event {
         collection: CollectionId,
         attempt: u64,
         result: Result<Box<BuildDocument>, BuildFailure>,
+        /// The document as it came, if it was not laid down before.
+        raw: Option<Bytes>,
+    },
+    /// A document is with these workers.
+    DocumentKept {
+        name: String,
+        kept_by: Vec<WorkerId>,
+    },
+    /// A graph cannot be had from this worker's copy.
+    DocumentMissing {
+        collection: CollectionId,
+        attempt: u64,
+        name: String,
+        holder: WorkerId,
     },
     Lowered {
         client: ClientId,

@@ -121,6 +121,8 @@ pub(crate) enum Command {
     },
     /// Facts about pods changed: look again at every registered worker.
     WorkersChanged,
+    /// All collections that there are were applied once.
+    AllApplied,
 }
 
 pub(crate) type Reports = Arc<RwLock<BTreeMap<String, Arc<Report>>>>;
@@ -146,6 +148,12 @@ impl Handle {
     /// Makes the server look again at the pods of its workers.
     pub fn workers_changed(&self) {
         self.send(Command::WorkersChanged);
+    }
+
+    /// Tells the server that it was asked for all collections that there are: what workers brought from an earlier server and
+    /// none of these needs may go.
+    pub fn all_applied(&self) {
+        self.send(Command::AllApplied);
     }
 
     /// What the server makes of a collection; `None` when it does not know it (any more).

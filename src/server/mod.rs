@@ -26,6 +26,7 @@ mod coordination;
 mod copies;
 mod datasets;
 mod diagnostics;
+mod documents;
 mod event;
 mod feed;
 mod handle;
@@ -44,6 +45,7 @@ mod replicate;
 mod requests;
 mod restart;
 mod retire;
+mod reunion;
 mod rivals;
 mod scaling;
 mod scatter;
@@ -57,6 +59,7 @@ mod worker_messages;
 mod workers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -64,6 +67,7 @@ use tokio::task::JoinHandle;
 
 pub use admission::{Admission, Facts, Verdict};
 pub use build_request::{Actors, BuildRequest, InlineTask, Input, Source};
+pub use clock::epoch_of_now;
 pub use handle::{BuildError, CollectionRequest, Handle, OutputInfo, Past, Refusal, Report, Stage};
 pub use inputs::{MissingInput, WhyMissing, describe_cycle};
 pub use stand_in::StandIn;
@@ -72,6 +76,9 @@ use crate::comm::{Pool, Tls, scheme};
 use crate::engine::Engine;
 use crate::server::accept::{Guests, Reception, accept_loop};
 use crate::server::namespace::{Identity, Namespace, Start};
+
+/// The text of the preload that lets a worker outlive its scheduler. It is loaded into stock workers, and runs nowhere else.
+pub const KEEPER: &str = include_str!("keeper.py");
 
 /// Events that wait for the loop; then peers wait, whose sockets fill.
 const EVENTS_MAX: usize = 4096;
@@ -90,6 +97,8 @@ pub struct Config {
     pub id: String,
     /// Where people find health and metrics.
     pub http_port: u16,
+    /// How long workers are waited for that `admission` knows to be there, before anything is computed.
+    pub patience: Duration,
 }
 
 /// Starts a server on a socket. It ends when the last handle is dropped.
@@ -108,6 +117,7 @@ pub fn start(config: Config, listener: TcpListener) -> std::io::Result<(Handle, 
         address: format!("{}://{}", scheme(config.tls.as_ref()), listener.local_addr()?),
         http_port: config.http_port,
         started: clock::unix_seconds(),
+        epoch: config.engine.epoch,
     };
     let namespace = Namespace::new(Start {
         engine: Engine::new(config.engine, config.seed),
@@ -117,6 +127,7 @@ pub fn start(config: Config, listener: TcpListener) -> std::io::Result<(Handle, 
         events: events.clone(),
         identity,
         pool: Pool::new(tokio::runtime::Handle::current(), config.tls.clone()),
+        patience: config.patience,
     });
     let guests = Arc::new(Guests::default());
     let recording = namespace.task_stream.recording();

@@ -18,6 +18,7 @@ use crate::server::clients::Clients;
 use crate::server::collections::Collections;
 use crate::server::coordination::WaitingCalls;
 use crate::server::datasets::Datasets;
+use crate::server::documents::Documents;
 use crate::server::event::Event;
 use crate::server::handle::{Command, Reports};
 use crate::server::memory_samples::Samplers;
@@ -27,6 +28,7 @@ use crate::server::onlookers::Onlookers;
 use crate::server::plugins::Plugins;
 use crate::server::restart::Restarts;
 use crate::server::retire::Retirements;
+use crate::server::reunion::Reunion;
 use crate::server::task_stream::TaskStream;
 use crate::server::topics::Topics;
 use crate::server::workers::Workers;
@@ -54,6 +56,8 @@ pub(crate) struct Namespace {
     pub(crate) starting_nannies: StartingNannies,
     pub(crate) restarts: Restarts,
     pub(crate) retirements: Retirements,
+    pub(crate) reunion: Reunion,
+    pub(crate) documents: Documents,
     pub(crate) coordination: Coordination,
     /// Where the answers go that `coordination` owes.
     pub(crate) waiting_calls: WaitingCalls,
@@ -87,6 +91,7 @@ pub(crate) struct Identity {
     pub(crate) address: String,
     pub(crate) http_port: u16,
     pub(crate) started: f64,
+    pub(crate) epoch: u64,
 }
 
 /// What a namespace starts with.
@@ -99,18 +104,19 @@ pub(crate) struct Start {
     pub(crate) identity: Identity,
     /// How workers are called.
     pub(crate) pool: Pool,
+    pub(crate) patience: Duration,
 }
 
 impl Namespace {
     pub(crate) fn new(start: Start) -> Self {
-        let Start { engine, admission, reports, changed, events, identity, pool } = start;
+        let Start { engine, admission, reports, changed, events, identity, pool, patience } = start;
         Self {
             engine,
             workers: Workers::default(),
             clients: Clients::default(),
             datasets: Datasets::default(),
             collections: Collections::default(),
-            shuffles: Shuffles::default(),
+            shuffles: Shuffles::of_epoch(identity.epoch),
             topics: Topics::default(),
             plugins: Plugins::default(),
             task_stream: TaskStream::default(),
@@ -119,6 +125,8 @@ impl Namespace {
             starting_nannies: StartingNannies::default(),
             restarts: Restarts::default(),
             retirements: Retirements::default(),
+            reunion: Reunion::new(patience),
+            documents: Documents::default(),
             coordination: Coordination::default(),
             waiting_calls: WaitingCalls::default(),
             metadata: Metadata::default(),
@@ -139,13 +147,14 @@ impl Namespace {
     /// Runs until the last handle is dropped.
     pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, mut commands: mpsc::UnboundedReceiver<Command>) {
         let mut arrived = Vec::with_capacity(EVENTS_A_TURN_MAX);
+        self.await_workers();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let timeout = self.engine.next_timeout().map(|at| self.instant(at));
             let patience = self.coordination.next_timeout().map(|at| self.instant(at));
             let sampling = self.samplers.next_due().map(tokio::time::Instant::from);
-            let look = self.collections.next_look().map(tokio::time::Instant::from);
+            let look = self.collections.next_look().filter(|_| !self.reunion.holds()).map(tokio::time::Instant::from);
             tokio::select! {
                 _ = events.recv_many(&mut arrived, EVENTS_A_TURN_MAX) => {
                     for event in arrived.drain(..) {
@@ -209,7 +218,11 @@ impl Namespace {
             Event::ClientGone { client } => self.on_client_gone(client),
             Event::Asked { request, peer, answer } => self.on_asked(&request, peer, answer),
             Event::CallerGone { call } => self.on_caller_gone(call),
-            Event::Built { collection, attempt, result } => self.on_built(collection, attempt, result),
+            Event::Built { collection, attempt, result, raw } => self.on_built(collection, attempt, result, raw),
+            Event::DocumentKept { name, kept_by } => self.on_document_kept(name, kept_by),
+            Event::DocumentMissing { collection, attempt, name, holder } => {
+                self.on_document_missing(collection, attempt, &name, holder);
+            }
             Event::Lowered { client, result } => self.on_lowered(client, result),
             Event::Scattered { client, scattered, answer } => self.on_scattered(client, scattered, answer),
             Event::WhoBuilds { answer } => {
@@ -236,11 +249,13 @@ impl Namespace {
             Command::Apply(request) => self.apply(request),
             Command::Remove { uid } => self.remove(&uid),
             Command::WorkersChanged => self.on_workers_changed(),
+            Command::AllApplied => self.on_all_applied(),
         }
     }
 
     fn on_tick(&mut self) {
         self.drop_silent_workers();
+        self.go_on_reuniting();
         self.forget_refusal();
         self.end_restarts();
         self.go_on_retiring();

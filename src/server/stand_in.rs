@@ -29,6 +29,7 @@ impl StandIn {
                 Command::Apply(request) => format!("apply {} {}", request.uid, request.generation),
                 Command::Remove { uid } => format!("remove {uid}"),
                 Command::WorkersChanged => "workers changed".to_owned(),
+                Command::AllApplied => "all applied".to_owned(),
             });
         }
         taken

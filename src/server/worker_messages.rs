@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use crate::dask::readable_exception;
-use crate::engine::{Failure, RunId, Stimulus, WorkerId, WorkerStatus};
+use crate::dask::{TaskKey, readable_exception};
+use crate::engine::{self, Failure, RunId, Stimulus, WorkerId, WorkerStatus};
 use crate::server::carry_out::run_of_steal_request;
 use crate::server::namespace::Namespace;
-use crate::server::workers::status;
-use crate::wire::messages::{FromWorker, TaskErred, TaskFinished};
+use crate::server::workers::{declared, status};
+use crate::wire::messages::{FromWorker, HeldKey, Inventory, StartedRun, TaskErred, TaskFinished};
 use crate::wire::value::Value;
 
 impl Namespace {
@@ -41,6 +41,9 @@ impl Namespace {
             }
             FromWorker::WorkerStatusChange { status } => return self.on_worker_status(worker, status),
             FromWorker::LogEvent { topics, msg } => return self.on_worker_logs(worker, topics, msg),
+            FromWorker::Inventory(inventory) => Stimulus::WorkerInventory { worker, inventory: brought(inventory) },
+            FromWorker::InventoryDocuments { names } => return self.on_documents(worker, names),
+            FromWorker::InventoryErred(erred) => Stimulus::WorkerInventory { worker, inventory: brought_failure(*erred) },
             FromWorker::KeepAlive => return,
             FromWorker::CloseStream => return self.on_worker_closes(worker),
             FromWorker::Unknown { op } => return self.count_unknown_op(&op),
@@ -57,9 +60,11 @@ impl Namespace {
         entry.is_leaving = matches!(new, WorkerStatus::Closing | WorkerStatus::ClosingGracefully);
         entry.status = text;
         self.stimulate(Stimulus::WorkerStatusChanged { worker, status: new });
+        self.on_all_said(worker);
         self.note(&[address.as_str()], "worker-status-change", changed);
         if is_first {
             self.retry_failed_builds();
+            self.spread_documents();
         }
         self.start_builds();
         self.start_lowering();
@@ -101,10 +106,29 @@ fn task_finished(worker: WorkerId, finished: TaskFinished) -> Stimulus {
 }
 
 fn task_erred(worker: WorkerId, erred: TaskErred) -> Stimulus {
+    let (key, run_id, failure) = failed(erred);
+    Stimulus::TaskErred { worker, key, run_id, failure }
+}
+
+fn failed(erred: TaskErred) -> (TaskKey, RunId, Failure) {
     let failure = Failure {
         exception: crate::engine::Exception::Raised { exception: erred.exception, traceback: erred.traceback },
         exception_text: readable_exception(&erred.exception_text),
         traceback_text: erred.traceback_text,
     };
-    Stimulus::TaskErred { worker, key: erred.key, run_id: RunId(erred.run_id), failure }
+    (erred.key, RunId(erred.run_id), failure)
+}
+
+fn brought(inventory: Inventory) -> engine::Inventory {
+    let held = inventory.held.into_iter();
+    let held = held.map(|HeldKey { key, nbytes, type_pickle, is_actor }| engine::HeldKey { key, nbytes, type_pickle, is_actor });
+    let runs = inventory.runs.into_iter().map(|run| {
+        let StartedRun { key, run_id, has_thread, is_wanted, resources } = run;
+        engine::StartedRun { key, run_id: RunId(run_id), has_thread, is_wanted, resources: declared(&resources) }
+    });
+    engine::Inventory { held: held.collect(), runs: runs.collect(), failures: Vec::new() }
+}
+
+fn brought_failure(erred: TaskErred) -> engine::Inventory {
+    engine::Inventory { failures: vec![failed(erred)], ..engine::Inventory::default() }
 }

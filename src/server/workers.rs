@@ -21,7 +21,7 @@ use crate::server::namespace::Namespace;
 use crate::server::plugins::Host;
 use crate::server::versions::mismatches;
 use crate::wire::encode::Batch;
-use crate::wire::messages::rpc::{self, HeartbeatWorker, RegisterWorker};
+use crate::wire::messages::rpc::{self, HeartbeatWorker, Keeper, RegisterWorker};
 use crate::wire::messages::{ComputeTaskView, ToWorker};
 use crate::wire::value::Value;
 
@@ -82,6 +82,8 @@ pub(crate) struct Worker {
     last_seen_unix: f64,
     /// It has said that it closes, or was told to.
     pub(crate) is_leaving: bool,
+    /// It outlives its scheduler.
+    pub(crate) keeps: bool,
 }
 
 impl Workers {
@@ -122,10 +124,15 @@ impl Workers {
         if entry.batch.is_empty() {
             self.unflushed.push(worker);
         }
-        let annotations = match task.executor() {
-            Some(executor) => Value::map([("executor", executor.into())]),
-            None => Value::Map(Vec::new()),
-        };
+        let mut annotations = Vec::new();
+        if let Some(executor) = task.executor() {
+            annotations.push(("executor".into(), executor.into()));
+        }
+        if !task.resources().is_empty() {
+            // For its keeper: what the worker itself counts is only what it declared.
+            annotations.push(("mainstay-resources".into(), resources_value(task.resources())));
+        }
+        let annotations = Value::Map(annotations);
         // Running them takes a worker longer than most of what else it does about a task.
         let imports = task.run_spec().imports().filter(|imports| entry.imported.insert(Arc::clone(imports)));
         // A name that the worker did not declare itself would make it exit; the engine counts those alone.
@@ -218,6 +225,10 @@ impl Worker {
         ])
     }
 
+    pub(crate) fn pod(&self) -> Option<&str> {
+        self.facts.pod.as_deref()
+    }
+
     /// What its tasks may take together: its own word, then its pod's.
     fn resources(&self) -> Resources {
         let mut resources = self.declared.clone();
@@ -244,7 +255,7 @@ pub(crate) fn resources_value(resources: &Resources) -> Value {
 }
 
 /// The amounts that a worker declares; what is no amount is left out.
-fn declared(resources: &[(String, f64)]) -> Resources {
+pub(crate) fn declared(resources: &[(String, f64)]) -> Resources {
     Resources(resources.iter().filter_map(|(name, amount)| Some((name.clone(), Amount::from_f64(*amount).ok()?))).collect())
 }
 
@@ -262,6 +273,11 @@ impl Namespace {
     /// Takes a worker in; `None` when it is refused.
     pub(crate) fn on_worker_registers(&mut self, arrival: Arrival) -> Option<WorkerId> {
         let Arrival { registration, versions, facts, mut outbox, peer } = arrival;
+        let former_epoch = registration.keeper.as_ref().and_then(|keeper| keeper.epoch);
+        if let Some(epoch) = former_epoch {
+            // First, so that nothing is done again that it brings.
+            self.on_return(epoch);
+        }
         if let Some(old) = self.workers.by_address(&registration.address) {
             // It is itself, or proven gone (`rivals`), though its comm does not know yet.
             self.on_worker_gone(old);
@@ -278,11 +294,19 @@ impl Namespace {
         let plugins = self.plugins.of(Host::Worker);
         let warning = mismatches("This worker", &versions, self.workers.versions());
         let interval = self.workers.heartbeat_interval();
-        if outbox.push(rpc::registered(unix_seconds(), interval, plugins, warning).encode()).is_err() {
+        let answer = rpc::registered(unix_seconds(), interval, plugins, warning, self.identity.epoch);
+        if outbox.push(answer.encode()).is_err() {
             return None;
         }
         let RegisterWorker { address, name, nthreads, resources, memory_limit, nanny, .. } = registration;
-        info!(worker = %name, %address, nthreads, "a worker joined");
+        let keeps = registration.keeper.as_ref().is_some_and(|keeper| keeper.why_stock.is_none());
+        match &registration.keeper {
+            Some(Keeper { why_stock: Some(why), .. }) => {
+                warn!(worker = %name, %address, %why, "a worker joined whose data would not outlive this scheduler");
+            }
+            Some(Keeper { epoch: Some(epoch), .. }) => info!(worker = %name, %address, epoch, "a worker came back"),
+            Some(_) | None => info!(worker = %name, %address, nthreads, keeps, "a worker joined"),
+        }
         if self.workers.refusal().is_some_and(|refusal| refusal.worker == name) {
             self.set_refusal(None);
         }
@@ -309,12 +333,16 @@ impl Namespace {
             last_seen: Instant::now(),
             last_seen_unix: unix_seconds(),
             is_leaving: false,
+            keeps,
         };
         let profile = worker.profile();
         let first_status = status(&worker.status);
         self.workers.entries.insert(id, worker);
         self.workers.by_address.insert(address, id);
         self.stimulate(Stimulus::WorkerJoined { worker: id, profile });
+        if former_epoch.is_some() {
+            self.await_inventory(id);
+        }
         self.tell_of_new_worker(id);
         self.note_new_worker(id);
         self.have_certificates_followed(id);
@@ -380,6 +408,8 @@ impl Namespace {
         self.note(&["all", entry.address.as_str()], "remove-worker", gone);
         let barriers = self.give_up_shuffles_of(&entry.address);
         self.stimulate(Stimulus::WorkerLeft { worker, expected, barriers });
+        self.on_all_said(worker);
+        self.on_documents_lost(worker);
         // What waits to be built may wait for another reason now.
         self.start_builds();
         Some(entry)

@@ -42,6 +42,9 @@ pub enum Refusal {
     Invalid { id: ShuffleId, found: u64, expected: u64 },
 }
 
+/// More runs than this are started in no two to the power of so many units of an epoch.
+const RUNS_BITS: u32 = 20;
+
 /// The shuffles of one namespace.
 #[derive(Debug, Default)]
 pub struct Shuffles {
@@ -54,6 +57,12 @@ pub struct Shuffles {
 }
 
 impl Shuffles {
+    /// Without any. Workers may have data of runs that a scheduler of an earlier epoch has numbered, and the first of this one
+    /// gets a higher number.
+    pub fn of_epoch(epoch: u64) -> Self {
+        Self { runs: (epoch << RUNS_BITS) & i64::MAX.cast_unsigned(), ..Self::default() }
+    }
+
     /// Takes in what a graph says. What is said of a shuffle is always the same.
     pub fn declare(&mut self, specs: Vec<ShuffleSpec>) {
         self.declared.extend(specs.into_iter().map(|spec| (spec.id.clone(), Arc::new(spec))));

@@ -85,3 +85,14 @@ class Counter:
 
     def fail(self):
         raise KeyError("no such thing")
+
+
+def slow_note(path, value=None):
+    time.sleep(0.02)
+    return note(path, value)
+
+
+def fail_after(started, gate, path, times):
+    """Waits at the gate, and then raises as often as said."""
+    hold(started, gate)
+    return fail_first(path, times)

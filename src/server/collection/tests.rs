@@ -73,7 +73,8 @@ impl Told {
         let inputs = self.0.build.take().unwrap();
         self.0.stage = Stage::Accepted;
         let revision = self.0.request.revision.clone();
-        let accepted = Accepted { revision, inputs, outputs: Vec::new(), names: BTreeMap::new(), remade_at: None };
+        let accepted =
+            Accepted { revision, inputs, outputs: Vec::new(), names: BTreeMap::new(), document: String::new(), remade_at: None };
         self.0.accepted = Some(Box::new(accepted));
     }
 

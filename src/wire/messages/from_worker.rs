@@ -2,6 +2,7 @@
 //!
 //! Source: distributed 2026.8.0, worker_state_machine.py: subclasses of `SendMessageToScheduler`; worker.py.
 
+use super::inventory::Inventory;
 use super::quick;
 use super::task_finished::TaskFinished;
 use crate::dask::{Serialized, TaskKey};
@@ -50,6 +51,14 @@ pub enum FromWorker {
         topics: Vec<String>,
         msg: Value,
     },
+    /// A part of what a worker has that registered again.
+    Inventory(Inventory),
+    /// What failed there, and was not dropped since.
+    InventoryErred(Box<TaskErred>),
+    /// The documents that were laid down there.
+    InventoryDocuments {
+        names: Vec<String>,
+    },
     KeepAlive,
     CloseStream,
     /// No op that we know. Nothing follows from it.
@@ -73,7 +82,7 @@ pub struct TaskErred {
 
 impl FromWorker {
     /// All ops that are not `Unknown`.
-    pub const OPS: [&'static str; 12] = [
+    pub const OPS: [&'static str; 15] = [
         "task-finished",
         "task-erred",
         "reschedule",
@@ -84,6 +93,9 @@ impl FromWorker {
         "steal-response",
         "worker-status-change",
         "log-event",
+        Inventory::OP,
+        "mainstay-erred",
+        "mainstay-documents",
         "keep-alive",
         "close-stream",
     ];
@@ -117,6 +129,9 @@ impl FromWorker {
             },
             "worker-status-change" => Self::WorkerStatusChange { status: fields.text("status")?.to_owned() },
             "log-event" => Self::LogEvent { topics: fields.topics()?, msg: fields.value("msg")? },
+            Inventory::OP => Self::Inventory(Inventory::read(fields)?),
+            "mainstay-erred" => Self::InventoryErred(Box::new(TaskErred::read(fields)?)),
+            "mainstay-documents" => Self::InventoryDocuments { names: fields.texts("names")? },
             "keep-alive" => Self::KeepAlive,
             "close-stream" => Self::CloseStream,
             op => Self::Unknown { op: op.to_owned() },

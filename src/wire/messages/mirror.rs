@@ -5,7 +5,7 @@
 
 use super::from_worker::{FromWorker, TaskErred};
 use super::to_worker::{Replica, ToWorker};
-use super::{ComputeTask, FromClient, TaskFinished, ToClient, UpdateGraph, head, named_key, named_keys, named_text};
+use super::{ComputeTask, FromClient, Inventory, TaskFinished, ToClient, UpdateGraph, head, named_key, named_keys, named_text};
 use crate::dask::{Priority, RunSpec, TaskKey, WorkerAddress};
 use crate::wire::document::{DocumentError, Fields, Items};
 use crate::wire::encode::{Encode, Encoder};
@@ -144,6 +144,9 @@ impl FromWorker {
             Self::StealResponse { .. } => "steal-response",
             Self::WorkerStatusChange { .. } => "worker-status-change",
             Self::LogEvent { .. } => "log-event",
+            Self::Inventory(_) => Inventory::OP,
+            Self::InventoryErred(_) => "mainstay-erred",
+            Self::InventoryDocuments { .. } => "mainstay-documents",
             Self::KeepAlive => "keep-alive",
             Self::CloseStream => "close-stream",
             Self::Unknown { op } => op,
@@ -156,7 +159,7 @@ impl Encode for FromWorker {
         let op = self.op();
         match self {
             Self::TaskFinished(task) => task.encode(encoder),
-            Self::TaskErred(task) => task.encode(encoder),
+            Self::TaskErred(task) | Self::InventoryErred(task) => task.write(op, encoder),
             Self::Reschedule { key } | Self::ReleaseWorkerData { key } => {
                 head(encoder, op, 1);
                 named_key(encoder, key);
@@ -182,6 +185,11 @@ impl Encode for FromWorker {
                 named_text(encoder, "status", status);
             }
             Self::LogEvent { topics, msg } => log_event(encoder, topics, msg),
+            Self::Inventory(inventory) => inventory.write(encoder),
+            Self::InventoryDocuments { names } => {
+                head(encoder, op, 1);
+                named(encoder, "names", names.clone());
+            }
             Self::KeepAlive | Self::CloseStream | Self::Unknown { .. } => head(encoder, op, 0),
         }
     }
@@ -205,9 +213,9 @@ impl Encode for TaskFinished {
     }
 }
 
-impl Encode for TaskErred {
-    fn encode(&self, encoder: &mut Encoder) {
-        head(encoder, "task-erred", 6);
+impl TaskErred {
+    fn write(&self, op: &str, encoder: &mut Encoder) {
+        head(encoder, op, 6);
         named_key(encoder, &self.key);
         named(encoder, "run_id", self.run_id);
         named(encoder, "exception", self.exception.clone());

@@ -181,6 +181,8 @@ pub struct RegisterWorker {
     pub metrics: Bytes,
     /// What preloads add.
     pub extra: Value,
+    /// What the keeper says, if it was loaded.
+    pub keeper: Option<Keeper>,
     /// The worker's clock, in seconds since 1970.
     pub now: f64,
 }
@@ -212,8 +214,31 @@ impl RegisterWorker {
             services: fields.optional_value("services")?,
             metrics: fields.document("metrics"),
             extra: fields.optional_value("extra")?,
+            keeper: Keeper::read(&fields),
             now: fields.optional_number("now")?.unwrap_or_default(),
         })
+    }
+}
+
+/// What the keeper of a worker says when the worker registers.
+///
+/// Source: server/keeper.py.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keeper {
+    /// Why it leaves the worker as it is; `None` if it does not.
+    pub why_stock: Option<String>,
+    /// The epoch of the scheduler that the worker comes from; `None` if this is its first.
+    pub epoch: Option<u64>,
+}
+
+impl Keeper {
+    /// Nothing when there is none. What other preloads add may be anything.
+    fn read(fields: &Fields<'_>) -> Option<Self> {
+        let keeper = fields.fields("extra").ok()?.fields("mainstay").ok()?;
+        let keeps = keeper.optional_boolean("keeps").ok()??;
+        let why = keeper.optional_text("why").ok()?.unwrap_or("it does not say why");
+        let epoch = keeper.optional_unsigned("epoch").ok()?;
+        Some(Self { why_stock: (!keeps).then(|| exception_text(why)), epoch: epoch.filter(|_| keeps) })
     }
 }
 
@@ -321,14 +346,15 @@ pub fn acknowledgement() -> Vec<Bytes> {
     Value::from("OK").encode()
 }
 
-/// The answer to `register-worker`. Times are in seconds; plugins are pickles by name.
-pub fn registered(now: f64, heartbeat_interval: f64, worker_plugins: &[(String, Bytes)], warning: String) -> Value {
+/// The answer to `register-worker`. Times are in seconds; plugins are pickles by name. Only the keeper reads the epoch.
+pub fn registered(now: f64, heartbeat_interval: f64, worker_plugins: &[(String, Bytes)], warning: String, epoch: u64) -> Value {
     Value::map([
         ("status", "OK".into()),
         ("time", now.into()),
         ("heartbeat-interval", heartbeat_interval.into()),
         ("worker-plugins", plugins_value(worker_plugins)),
         ("warning", Value::Text(warning)),
+        ("epoch", epoch.into()),
     ])
 }
 
