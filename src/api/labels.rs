@@ -27,6 +27,11 @@ pub const SCHEDULER_SERVICE: &str = "mainstay-scheduler";
 /// The port of that Service: Dask's own.
 pub const SCHEDULER_PORT: u16 = 8786;
 
+/// The ConfigMap of a namespace from which its workers load the keeper.
+pub const KEEPER_CONFIG_MAP: &str = "mainstay-keeper";
+/// The file in it.
+pub const KEEPER_FILE: &str = "keeper.py";
+
 /// Label on what the operator makes.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 

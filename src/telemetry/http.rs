@@ -1,4 +1,4 @@
-//! Health and metrics over HTTP.
+//! Health, metrics, and the keeper over HTTP.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,8 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+
+use crate::server::KEEPER;
 
 /// What probes are told.
 #[derive(Debug, Default)]
@@ -31,7 +33,7 @@ struct Shared {
     registry: Arc<Mutex<Registry>>,
 }
 
-/// Serves `/livez`, `/readyz` and `/metrics` until the process ends.
+/// Serves `/livez`, `/readyz`, `/metrics` and `/keeper.py` until the process ends.
 ///
 /// # Errors
 /// When the address is taken.
@@ -41,6 +43,8 @@ pub async fn serve(address: SocketAddr, health: Arc<Health>, registry: Arc<Mutex
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        // Dask loads preloads from URLs as well as from files.
+        .route("/keeper.py", get(async || ([(header::CONTENT_TYPE, "text/x-python")], KEEPER)))
         .with_state(Shared { health, registry });
     axum::serve(TcpListener::bind(address).await?, router).await
 }

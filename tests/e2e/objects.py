@@ -25,8 +25,11 @@ def collection(name, source=None, collections=None, **spec):
     }
 
 
-def worker_pod(labels=(), flags=(), annotations=(), image=WORKER_IMAGE, **pod):
-    """The template of a pod that runs the stock `dask worker`. `pod` goes into its spec."""
+def worker_pod(labels=(), flags=(), annotations=(), image=WORKER_IMAGE, keeper=False, **pod):
+    """The template of a pod that runs the stock `dask worker`, with the keeper or not. `pod` goes into its spec."""
+    preload = [{"name": "DASK_DISTRIBUTED__WORKER__PRELOAD", "value": "/mainstay/keeper.py"}] if keeper else []
+    mount = [{"name": "keeper", "mountPath": "/mainstay"}] if keeper else []
+    volume = [{"name": "keeper", "configMap": {"name": "mainstay-keeper"}}] if keeper else []
     return {
         "metadata": {"labels": {"mainstay.dev/role": "worker", **dict(labels)}, "annotations": dict(annotations)},
         "spec": {
@@ -37,16 +40,16 @@ def worker_pod(labels=(), flags=(), annotations=(), image=WORKER_IMAGE, **pod):
                 "image": image,
                 "imagePullPolicy": "IfNotPresent",
                 "args": ["dask", "worker", SCHEDULER, "--name", "$(POD_NAME)", "--no-nanny", "--no-dashboard", *flags],
-                "env": [POD_NAME, *TLS],
-                "volumeMounts": [TLS_MOUNT],
+                "env": [POD_NAME, *TLS, *preload],
+                "volumeMounts": [TLS_MOUNT, *mount],
             }],
-            "volumes": [TLS_VOLUME],
+            "volumes": [TLS_VOLUME, *volume],
             **pod,
         },
     }
 
 
-def workers(name="workers", replicas=1, nthreads=2, labels=(), flags=(), annotations=()):
+def workers(name="workers", replicas=1, nthreads=2, labels=(), flags=(), annotations=(), keeper=False):
     """A Deployment of stock workers."""
     labels = {"app": name, **dict(labels)}
     return {
@@ -56,7 +59,7 @@ def workers(name="workers", replicas=1, nthreads=2, labels=(), flags=(), annotat
         "spec": {
             "replicas": replicas,
             "selector": {"matchLabels": {"app": name}},
-            "template": worker_pod(labels, ["--nthreads", str(nthreads), *flags], annotations),
+            "template": worker_pod(labels, ["--nthreads", str(nthreads), *flags], annotations, keeper=keeper),
         },
     }
 

@@ -80,3 +80,46 @@ def test_collections_come_back_after_the_operator(with_temp_namespace, operator)
     assert status["priority"] == before["priority"]
     assert story.condition("broken", "Ready")[:2] == ("False", "SyntaxError")
     assert operator.restarts() == 0
+
+
+# Each part leaves a line on the disk of its worker; the keys are others each time that the graph is made.
+NOTED = """\
+import time
+from dask import delayed
+
+def part(index):
+    with open("/tmp/parts", "a") as parts:
+        print(index, file=parts)
+    time.sleep(0.05)
+    return index
+
+parts = [delayed(part)(index) for index in range(400)]
+total = delayed(sum)(parts)
+"""
+
+
+def test_nothing_is_computed_again_where_workers_keep(with_temp_namespace, operator):
+    story = with_temp_namespace
+    story.apply(workers("workers", replicas=2, keeper=True), collection("noted", NOTED, ["parts", "total"]))
+    pods = story.await_pods("workers", 2)
+
+    def parts():
+        read = [story.kubectl("exec", pod, "--", "sh", "-c", "cat /tmp/parts 2> /dev/null || true") for pod in pods]
+        return sorted(int(index) for index in "".join(read).split())
+
+    await_condition("the first parts", lambda: len(parts()) > 40)
+    # An upgrade, and what no pod is asked about: both in the middle of the work.
+    operator.replace(lambda pod: operator.kubectl("delete", "pod", pod, "--wait=false"))
+    await_condition("more parts", lambda: len(parts()) > 200)
+    operator.replace(lambda pod: operator.kubectl("delete", "pod", pod, "--grace-period=0", "--force"))
+    story.await_ready("noted")
+    assert story.run_client("answer = client.get_dataset('noted/total').compute()") == sum(range(400))
+    operator.restart()
+    await_condition(
+        "the collection with the next operator",
+        lambda: story.run_client("answer = 'noted/total' in client.list_datasets()"))
+    assert story.run_client("answer = client.get_dataset('noted/total').compute()") == sum(range(400))
+    story.await_ready("noted")
+    assert parts() == list(range(400))
+    restarts = [status["restartCount"] for pod in pods for status in story.kubectl.json("get", "pod", pod)["status"]["containerStatuses"]]
+    assert restarts == [0, 0]

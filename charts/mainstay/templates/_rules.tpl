@@ -22,6 +22,11 @@ of `watch.namespaces`. Each line names the code that needs it.
   resources: [secrets]
   resourceNames: [mainstay-ca, mainstay-tls]
   verbs: [create, patch]
+# src/controller/endpoint.rs applies the ConfigMap from which workers load the keeper, and no other.
+- apiGroups: [""]
+  resources: [configmaps]
+  resourceNames: [mainstay-keeper]
+  verbs: [create, patch]
 # src/pods/watch.rs matches workers to their pods, and sees why a pod does not become one.
 - apiGroups: [""]
   resources: [pods]
