@@ -30,7 +30,7 @@ pub mod validate;
 use std::sync::{Arc, RwLock};
 
 use kube::Client;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 pub use apply::Servers;
 pub use error::Error;
@@ -52,6 +52,7 @@ pub struct Context {
     pods: SharedIndex,
     memory: Memory,
     triggers: broadcast::Sender<run::Trigger>,
+    ending: watch::Sender<bool>,
 }
 
 impl Context {
@@ -64,7 +65,13 @@ impl Context {
             pods,
             memory: Memory::default(),
             triggers: broadcast::Sender::new(TRIGGERS_MAX),
+            ending: watch::Sender::new(false),
         }
+    }
+
+    /// Has every status written that differs from what is known, however recent the last one is; then `run` ends.
+    pub fn end(&self) {
+        self.ending.send_replace(true);
     }
 
     /// A context without pods, for tests.

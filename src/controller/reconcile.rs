@@ -217,7 +217,8 @@ impl Look<'_> {
         if previous.as_ref() == Some(&status) {
             return Ok(Shown::Unchanged);
         }
-        if let Some(pause) = self.remembered.written.pause() {
+        let pause = self.remembered.written.pause().filter(|_| !*self.context.ending.borrow());
+        if let Some(pause) = pause {
             return Ok(Shown::Later(pause));
         }
         let stored = status::write(&self.api, identity, collection, &status, &mut self.remembered.written).await?;

@@ -45,11 +45,11 @@ pub(super) enum Trigger {
     Namespace(String),
 }
 
-/// Runs until it is dropped. `namespaces` are those to watch; none means all.
+/// Runs until `Context::end`. `namespaces` are those to watch; none means all.
 pub async fn run(context: Arc<Context>, namespaces: Vec<String>, changes: Changes) {
     let scopes: Vec<Option<String>> = if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
     let watches = join_all(scopes.into_iter().map(|scope| run_scope(Arc::clone(&context), scope)));
-    // The watches never end; when nobody tells of changes any more, the operator is ending.
+    // When nobody tells of changes any more, the operator is ending as well.
     tokio::select! {
         _ = watches => {}
         () = pass_on(&context, changes) => {}
@@ -79,6 +79,8 @@ async fn run_scope(context: Arc<Context>, namespace: Option<String>) {
     };
     let mut watch = pin!(watcher(api, watcher::Config::default().page_size(LIST_PAGE)).default_backoff());
     let mut triggers = context.triggers.subscribe();
+    let mut ending = context.ending.subscribe();
+    let mut is_ending = false;
     let mut resync = interval_at(Instant::now() + RESYNC, RESYNC);
     let mut looks = FuturesUnordered::new();
     let (objects, queue) = (Objects::default(), Queue::default());
@@ -88,6 +90,9 @@ async fn run_scope(context: Arc<Context>, namespace: Option<String>) {
             && let Some((object, collection)) = scope.next()
         {
             looks.push(look(Arc::clone(&scope.context), object, collection));
+        }
+        if is_ending && looks.is_empty() {
+            return;
         }
         let due = scope.queue.next().filter(|_| looks.len() < CONCURRENCY);
         tokio::select! {
@@ -106,6 +111,10 @@ async fn run_scope(context: Arc<Context>, namespace: Option<String>) {
             }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             _ = resync.tick() => scope.call_all(None),
+            _ = ending.wait_for(|ending| *ending), if !is_ending => {
+                is_ending = true;
+                scope.call_all(None);
+            }
         }
     }
 }

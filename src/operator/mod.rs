@@ -7,14 +7,17 @@ mod namespaces;
 mod secrets;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tracing::info;
+use tokio::time::timeout;
+use tracing::{info, warn};
 
 pub use args::OperatorArgs;
 
@@ -22,6 +25,9 @@ use crate::controller::{self, Changes, Servers};
 use crate::operator::namespaces::Namespaces;
 use crate::pods::{self, SharedIndex};
 use crate::telemetry::{self, Health};
+
+/// How long the last statuses may take to be written.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(5);
 
 /// Runs the operator until it is told to end.
 ///
@@ -46,16 +52,27 @@ pub async fn run(args: OperatorArgs) -> Result<()> {
     let (reports, reported) = mpsc::unbounded_channel();
     let (changed, namespaces) = mpsc::unbounded_channel();
     let context = Arc::new(controller::Context::new(client.clone(), args.pod_name.clone(), servers.clone(), Arc::clone(&index)));
-    let controlling = controller::run(context, args.namespaces.clone(), Changes { reports: reported, namespaces });
+    let controlling = controller::run(Arc::clone(&context), args.namespaces.clone(), Changes { reports: reported, namespaces });
     let serving = Namespaces { client, args, index, servers, reports, changed }.run(pod_changes);
     health.set_ready();
 
+    let mut running = pin!(async {
+        tokio::select! {
+            result = serving => result,
+            () = controlling => anyhow::bail!("the controller has ended by itself"),
+            result = serving_http => result.with_context(|| format!("failed to serve HTTP on {http}")),
+        }
+    });
     tokio::select! {
-        result = serving => result,
-        () = controlling => anyhow::bail!("the controller has ended by itself"),
-        result = serving_http => result.with_context(|| format!("failed to serve HTTP on {http}")),
+        result = &mut running => result,
         result = told_to_end() => {
             info!("ending");
+            // The next operator goes on from what the statuses say. Workers are told nothing: their comms end with the process,
+            // and those with the keeper wait for it.
+            context.end();
+            if timeout(LAST_WORDS_MAX, running).await.is_err() {
+                warn!("not all statuses could be written");
+            }
             result
         }
     }
