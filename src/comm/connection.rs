@@ -1,15 +1,19 @@
 //! One comm: a socket that gives whole messages.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
@@ -33,8 +37,13 @@ const BYTES_A_SECOND_MIN: u64 = 1024;
 pub(super) const SLICES_MAX: usize = 16;
 /// What a peer that is not known may always have in a message.
 const FREE_BYTES: usize = 64 * 1024;
-/// How much is read at once when nothing is known of the message.
+/// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    /// Where comms of a thread read to. Each has only what it needs: thousands may be silent.
+    static ARRIVED: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
 
 /// Why a comm ended before its peer said so.
 #[derive(Debug, Error)]
@@ -223,19 +232,23 @@ impl Receiver {
 
     /// Reads what is there; 0 bytes mean that the peer has closed.
     async fn read(&mut self) -> std::io::Result<usize> {
-        let Some(session) = &self.session else {
-            // Room is made when there is something to read: by then the messages before are mostly done with, and their
-            // memory is used again.
-            self.half.readable().await?;
-            self.decoder.buffer().reserve(READ_BYTES);
-            return self.half.read_buf(self.decoder.buffer()).await;
-        };
-        loop {
-            if let Some(count) = session.read(self.half.as_ref(), self.decoder.buffer())? {
-                return Ok(count);
+        if let Some(session) = &self.session {
+            loop {
+                if let Some(count) = session.read(self.half.as_ref(), self.decoder.buffer())? {
+                    return Ok(count);
+                }
+                self.half.readable().await?;
             }
-            self.half.readable().await?;
         }
+        poll_fn(|context| {
+            ARRIVED.with_borrow_mut(|arrived| {
+                let mut arrived = ReadBuf::new(arrived);
+                ready!(Pin::new(&mut self.half).poll_read(context, &mut arrived))?;
+                self.decoder.buffer().extend_from_slice(arrived.filled());
+                Poll::Ready(Ok(arrived.filled().len()))
+            })
+        })
+        .await
     }
 }
 

@@ -137,7 +137,7 @@ impl FrameDecoder {
                         return Ok(None);
                     }
                     let frames = std::mem::take(&mut partial.frames);
-                    if self.buffer.is_empty() && partial.taken >= BIG_FRAME {
+                    if self.buffer.is_empty() {
                         // Its allocation is that of the message, and would be kept after the message is gone.
                         self.buffer = BytesMut::new();
                     }
