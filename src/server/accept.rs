@@ -60,6 +60,8 @@ const ADMISSION_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub(crate) struct Reception {
     pub(crate) events: mpsc::Sender<Event>,
+    /// For what somebody waits to be answered.
+    pub(crate) requests: mpsc::Sender<Event>,
     pub(crate) admission: Arc<dyn Admission>,
     pub(crate) tls: Option<Tls>,
     pub(crate) guests: Arc<Guests>,
@@ -262,7 +264,7 @@ async fn requests(first: Request, connection: Connection, reception: &Reception)
         let call = reception.guests.next_call();
         let (answer, mut answered) = oneshot::channel();
         let answer = Answer { call, sender: answer };
-        if reception.events.send(Event::Asked { request: Box::new(request), peer: peer.ip(), answer }).await.is_err() {
+        if reception.requests.send(Event::Asked { request: Box::new(request), peer: peer.ip(), answer }).await.is_err() {
             return Ok(());
         }
         // Nobody says more before an answer: what arrives is the end of the comm, or a mistake.
@@ -271,7 +273,7 @@ async fn requests(first: Request, connection: Connection, reception: &Reception)
             chunks = &mut answered => chunks,
             _ = receiver.receive() => {
                 // The receiver is gone when the server ends.
-                let _ = reception.events.send(Event::CallerGone { call }).await;
+                let _ = reception.requests.send(Event::CallerGone { call }).await;
                 return Ok(());
             }
         };

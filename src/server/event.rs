@@ -147,6 +147,18 @@ pub(crate) enum Event {
     NannyStarted,
 }
 
+impl Event {
+    /// How many messages it stands for, at least one.
+    pub(crate) fn messages(&self) -> usize {
+        match self {
+            Self::WorkerSays { messages, .. } => messages.len(),
+            Self::ClientSays { messages, .. } => messages.len(),
+            _ => 1,
+        }
+        .max(1)
+    }
+}
+
 /// A worker that was admitted.
 #[derive(Debug)]
 pub(crate) struct Arrival {

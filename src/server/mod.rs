@@ -110,6 +110,7 @@ pub struct Config {
 /// When the socket has no address, or there is no further thread.
 pub fn start(config: Config, listener: TcpListener) -> std::io::Result<(Handle, JoinHandle<()>)> {
     let (events, arriving) = mpsc::channel(EVENTS_MAX);
+    let (requests, asked) = mpsc::channel(EVENTS_MAX);
     let (commands, commanded) = mpsc::unbounded_channel();
     let handle = Handle { commands, reports: handle::Reports::default() };
     let identity = Identity {
@@ -132,14 +133,14 @@ pub fn start(config: Config, listener: TcpListener) -> std::io::Result<(Handle, 
     let guests = Arc::new(Guests::default());
     let recording = namespace.task_stream.recording();
     let pool = Arc::clone(&namespace.pool);
-    let reception = Reception { events, admission: config.admission, tls: config.tls, guests, pool, recording };
+    let reception = Reception { events, requests, admission: config.admission, tls: config.tls, guests, pool, recording };
     let listener = listener.into_std()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (ended, end) = oneshot::channel();
     std::thread::Builder::new().name("namespace".to_owned()).spawn(move || {
         let result = runtime.block_on(async {
             tokio::spawn(accept_loop(TcpListener::from_std(listener)?, reception));
-            namespace.run(arriving, commanded).await;
+            namespace.run(asked, arriving, commanded).await;
             Ok(())
         });
         // Whoever started it may have ended.

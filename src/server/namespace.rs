@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use crate::comm::Pool;
@@ -35,8 +36,10 @@ use crate::server::workers::Workers;
 use crate::shuffle::Shuffles;
 use crate::wire::text::exception_text;
 
-/// Events taken in one turn, before anything is written.
-const EVENTS_A_TURN_MAX: usize = 1024;
+/// When so many messages were taken in, what is to be done about them is done first: it takes some milliseconds.
+const MESSAGES_A_TURN_MAX: usize = 1024;
+/// Room for so many instructions is kept from turn to turn.
+const INSTRUCTIONS_KEPT_MAX: usize = 4 * MESSAGES_A_TURN_MAX;
 /// How often reports are published and silence is noticed.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -144,9 +147,14 @@ impl Namespace {
         }
     }
 
-    /// Runs until the last handle is dropped.
-    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, mut commands: mpsc::UnboundedReceiver<Command>) {
-        let mut arrived = Vec::with_capacity(EVENTS_A_TURN_MAX);
+    /// Runs until the last handle is dropped. What is `asked` is answered in any turn, however many events are waiting:
+    /// somebody waits for it, and mostly it is soon done.
+    pub(crate) async fn run(
+        mut self,
+        mut asked: mpsc::Receiver<Event>,
+        mut events: mpsc::Receiver<Event>,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+    ) {
         self.await_workers();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -156,12 +164,8 @@ impl Namespace {
             let sampling = self.samplers.next_due().map(tokio::time::Instant::from);
             let look = self.collections.next_look().filter(|_| !self.reunion.holds()).map(tokio::time::Instant::from);
             tokio::select! {
-                _ = events.recv_many(&mut arrived, EVENTS_A_TURN_MAX) => {
-                    for event in arrived.drain(..) {
-                        self.look_at_the_clock();
-                        self.on_event(event);
-                    }
-                }
+                Some(event) = asked.recv() => self.take_turn(event, &mut asked),
+                Some(event) = events.recv() => self.take_turn(event, &mut events),
                 command = commands.recv() => {
                     self.look_at_the_clock();
                     match command {
@@ -187,11 +191,29 @@ impl Namespace {
                     self.on_tick();
                 }
             }
+            if let Ok(event) = asked.try_recv() {
+                self.take_turn(event, &mut asked);
+            }
             self.act();
             self.look_if_due();
             self.sample_memory_if_due();
             self.coordinate_if_due();
             self.flush();
+            if !events.is_empty() {
+                // Readers have their turn too, however much there is to be done here.
+                yield_now().await;
+            }
+        }
+    }
+
+    /// Takes in what has arrived, up to as much as one turn may take.
+    fn take_turn(&mut self, first: Event, events: &mut mpsc::Receiver<Event>) {
+        let (mut next, mut messages) = (Some(first), 0);
+        while let Some(event) = next {
+            messages += event.messages();
+            self.look_at_the_clock();
+            self.on_event(event);
+            next = if messages < MESSAGES_A_TURN_MAX { events.try_recv().ok() } else { None };
         }
     }
 
@@ -294,8 +316,9 @@ impl Namespace {
         for instruction in instructions.drain(..) {
             self.carry_out(instruction);
         }
-        // Carrying out may stimulate in turn and leave a buffer behind: the larger one is kept.
-        if instructions.capacity() > self.instructions.capacity() {
+        // Carrying out may stimulate in turn and leave a buffer behind: the larger one is kept, if it is none that only a
+        // large graph fills.
+        if (self.instructions.capacity()..=INSTRUCTIONS_KEPT_MAX).contains(&instructions.capacity()) {
             self.instructions = instructions;
         }
     }
