@@ -13,13 +13,13 @@
 //! that take less would get each amount that becomes free, and it would wait for ever.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BinaryHeap};
 
 use smallvec::SmallVec;
 
 use crate::dask::Priority;
 use crate::engine::placement::Candidate;
-use crate::engine::requirement_table::RequirementId;
+use crate::engine::requirement_table::{RequirementId, RequirementTable};
 use crate::engine::task::{Run, Task, TaskState};
 use crate::engine::task_table::TaskId;
 use crate::engine::worker::{Rank, Worker};
@@ -81,12 +81,15 @@ impl Engine {
         if self.holds {
             return;
         }
-        let mut heads: BTreeSet<(Priority, TaskId, RequirementId)> = BTreeSet::new();
+        let head = |requirements: &RequirementTable, id| {
+            requirements.most_urgent(id).map(|(priority, task)| Reverse((priority, task, id)))
+        };
+        let mut heads: BinaryHeap<Reverse<(Priority, TaskId, RequirementId)>> = BinaryHeap::new();
         for requirement in self.requirements.with_ready().filter(|id| self.requirements.has_workers(*id)) {
-            heads.extend(self.requirements.most_urgent(requirement).map(|(priority, task)| (priority, task, requirement)));
+            heads.extend(head(&self.requirements, requirement));
         }
         let (mut reserved, mut given) = (Reserved::new(), SmallVec::<[WorkerId; 8]>::new());
-        while let Some((_, task, requirement)) = heads.pop_first() {
+        while let Some(Reverse((_, task, requirement))) = heads.pop() {
             // A queue whose first task does not fit anywhere waits: nothing that is placed meanwhile makes room.
             if let Some(worker) = self.choose_worker(task, &reserved) {
                 self.assign(task, worker);
@@ -94,7 +97,7 @@ impl Engine {
                 if given.last() != Some(&worker) {
                     given.push(worker);
                 }
-                heads.extend(self.requirements.most_urgent(requirement).map(|(priority, task)| (priority, task, requirement)));
+                heads.extend(head(&self.requirements, requirement));
             } else if let Some(worker) = self.worker_to_reserve(requirement, &reserved) {
                 reserved.insert(worker, requirement);
             }

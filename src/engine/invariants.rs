@@ -49,7 +49,7 @@ impl Engine {
         assert_eq!(task.failed as usize, failed, "failed: {}", story());
         let waiters = dependents().filter(|dependent| dependent.state_name().is_live()).count();
         assert_eq!(task.waiters as usize, waiters, "waiters: {}", story());
-        let in_queue = self.requirements.ready(task.requirement).contains(&(task.priority, id));
+        let in_queue = self.requirements.ready(task.requirement).contains(task.priority, id);
         assert_eq!(in_queue, task.state_name().is_ready(), "all and only ready tasks are in a queue: {}", story());
         if let TaskState::Memory(replicas) = task.state() {
             let holders: BTreeSet<WorkerId> = replicas.holders.iter().copied().collect();
@@ -136,9 +136,8 @@ impl Engine {
         }
         assert_eq!(users, self.requirements.users().collect(), "requirements are held as long as they are used");
         for id in self.requirements.ids() {
-            for (priority, task) in self.requirements.ready(id) {
-                let task = &self.tasks[*task];
-                assert!(task.requirement == id && task.priority == *priority, "{} stands in a wrong queue", task.key);
+            for task in self.requirements.ready(id).iter().map(|task| &self.tasks[task]) {
+                assert!(task.requirement == id && task.state_name().is_ready(), "{} stands in a wrong queue", task.key);
             }
             let allowed = self.requirements.eligible(id).iter().all(|worker| self.workers[worker].takes_tasks());
             assert!(allowed, "only workers that take tasks are eligible");

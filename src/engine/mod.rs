@@ -44,6 +44,7 @@ mod placement;
 mod prefix;
 mod progress;
 mod reduction;
+mod ready_queue;
 mod requirement_table;
 mod requirements;
 mod rules;
@@ -285,7 +286,11 @@ impl Engine {
         for collection in std::mem::take(&mut self.changed) {
             self.out.push(Instruction::CollectionChanged { collection });
         }
-        instructions.append(&mut self.out);
+        if instructions.is_empty() {
+            std::mem::swap(instructions, &mut self.out);
+        } else {
+            instructions.append(&mut self.out);
+        }
         if cfg!(debug_assertions) && self.invariants_are_due() {
             self.check_invariants();
         }

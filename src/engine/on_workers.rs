@@ -251,7 +251,7 @@ impl Engine {
     /// Tasks in these queues have workers now and had none, or the reverse.
     fn unsettle_queues(&mut self, flipped: &[RequirementId]) {
         for requirement in flipped {
-            self.unsettled.extend(self.requirements.ready(*requirement).iter().map(|(_, task)| *task));
+            self.unsettled.extend(self.requirements.ready(*requirement).iter());
         }
     }
 }

@@ -13,25 +13,36 @@ const DURATION_MS_MAX: f64 = 1e10;
 const PREFIXES_MAX: usize = 100_000;
 
 /// The place of a prefix in the `PrefixTable`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PrefixId(u32);
 
 /// Measured durations by prefix (`sum` of `('sum-5f2a…', 3)`).
 #[derive(Debug, Default)]
 pub(super) struct PrefixTable {
     duration_us: IndexMap<String, Option<u64>, FxBuildHasher>,
+    /// The name of the key that was looked at last, which the next often has as well.
+    last: (String, PrefixId),
 }
 
 impl PrefixTable {
     pub(super) fn intern(&mut self, key: &TaskKey) -> PrefixId {
-        let prefix = key.prefix();
-        if let Some(index) = self.duration_us.get_index_of(&*prefix) {
+        let Some(name) = key.name() else { return self.intern_prefix(&key.prefix()) };
+        if self.duration_us.is_empty() || self.last.0 != name {
+            self.last.1 = self.intern_prefix(&key.prefix());
+            self.last.0.clear();
+            self.last.0.push_str(name);
+        }
+        self.last.1
+    }
+
+    fn intern_prefix(&mut self, prefix: &str) -> PrefixId {
+        if let Some(index) = self.duration_us.get_index_of(prefix) {
             return PrefixId(index as u32);
         }
         if self.duration_us.len() >= PREFIXES_MAX {
             return PrefixId(0);
         }
-        PrefixId(self.duration_us.insert_full(prefix.into_owned(), None).0 as u32)
+        PrefixId(self.duration_us.insert_full(prefix.to_owned(), None).0 as u32)
     }
 
     /// Takes in how long a run took: half of the average is the latest, as in Dask.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dask::Priority;
+use crate::engine::ready_queue::ReadyQueue;
 use crate::engine::task_table::TaskId;
 use crate::engine::worker::{Worker, Workers};
 use crate::engine::{Resources, WorkerId, WorkerSelector};
@@ -36,8 +37,8 @@ struct Entry {
     preferred: BTreeSet<WorkerId>,
     /// With `allow_other_workers`: all running workers whose resources suffice.
     others: BTreeSet<WorkerId>,
-    /// All tasks of this requirement in `Queued` and `NoWorker`, the most urgent first.
-    ready: BTreeSet<(Priority, TaskId)>,
+    /// All tasks of this requirement in `Queued` and `NoWorker`.
+    ready: ReadyQueue,
 }
 
 impl Entry {
@@ -79,7 +80,7 @@ impl RequirementTable {
             users: 1,
             preferred: BTreeSet::new(),
             others: BTreeSet::new(),
-            ready: BTreeSet::new(),
+            ready: ReadyQueue::default(),
         };
         for (worker_id, worker) in workers {
             entry.consider(*worker_id, worker);
@@ -140,18 +141,18 @@ impl RequirementTable {
         !self.eligible(id).is_empty()
     }
 
-    pub(super) fn ready(&self, id: RequirementId) -> &BTreeSet<(Priority, TaskId)> {
+    pub(super) fn ready(&self, id: RequirementId) -> &ReadyQueue {
         &self.entry(id).ready
     }
 
     pub(super) fn most_urgent(&self, id: RequirementId) -> Option<(Priority, TaskId)> {
-        self.entry(id).ready.first().copied()
+        self.entry(id).ready.first()
     }
 
     pub(super) fn push_ready(&mut self, id: RequirementId, priority: Priority, task: TaskId) {
         let ready = &mut self.entry_mut(id).ready;
         let is_first = ready.is_empty();
-        ready.insert((priority, task));
+        ready.insert(priority, task);
         if is_first {
             self.with_ready.insert(id);
         }
@@ -159,7 +160,7 @@ impl RequirementTable {
 
     pub(super) fn remove_ready(&mut self, id: RequirementId, priority: Priority, task: TaskId) {
         let ready = &mut self.entry_mut(id).ready;
-        if ready.remove(&(priority, task)) && ready.is_empty() {
+        if ready.remove(priority, task) && ready.is_empty() {
             self.with_ready.remove(&id);
         }
     }

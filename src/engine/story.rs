@@ -24,9 +24,13 @@ pub struct StoryEntry {
 
 /// The last transitions, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Story(VecDeque<(TaskId, Event)>);
+pub(super) struct Story {
+    entries: VecDeque<(TaskId, Event)>,
+    /// The kinds of stimuli, each once: there are few.
+    causes: Vec<&'static str>,
+}
 
-/// A state change as it is kept: each task has several, so it is written in as few bytes as will do.
+/// A state change.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moved {
     pub(super) at: Millis,
@@ -36,24 +40,34 @@ pub(super) struct Moved {
     pub(super) to: StateName,
 }
 
-impl Moved {
-    fn entry(&self) -> StoryEntry {
-        let Self { at, because, worker, from, to } = *self;
-        StoryEntry { at, from: from.as_str(), to: to.as_str(), because, worker }
-    }
-}
-
-/// What happened to a task.
+/// What happened to a task, in as few bytes as will do: of each there are several.
 #[derive(Debug)]
 enum Event {
-    Moved(Moved),
+    Moved {
+        at: Millis,
+        worker: Option<WorkerId>,
+        /// Place in `Story::causes`.
+        because: u8,
+        from: StateName,
+        to: StateName,
+    },
     /// From here on the id may be another task's. The key is a copy: it would hold the whole document that it came in.
     Forgotten(Box<[u8]>),
 }
 
+const _: () = assert!(size_of::<(TaskId, Event)>() <= 32, "an entry of the story has grown: thousands of them are held");
+
 impl Story {
     pub(super) fn push(&mut self, id: TaskId, moved: Moved) {
-        self.add(id, Event::Moved(moved));
+        let Moved { at, because, worker, from, to } = moved;
+        let known = self.causes.iter().rposition(|cause| std::ptr::eq(*cause, because));
+        let place = known.unwrap_or_else(|| {
+            self.causes.push(because);
+            self.causes.len() - 1
+        });
+        // There are fewer kinds of stimuli than that.
+        let because = u8::try_from(place).unwrap_or(u8::MAX);
+        self.add(id, Event::Moved { at, worker, because, from, to });
     }
 
     pub(super) fn push_forgotten(&mut self, id: TaskId, key: &TaskKey) {
@@ -61,26 +75,32 @@ impl Story {
     }
 
     fn add(&mut self, id: TaskId, event: Event) {
-        if self.0.len() == STORY_ENTRIES_MAX {
-            self.0.pop_front();
+        if self.entries.len() == STORY_ENTRIES_MAX {
+            self.entries.pop_front();
         }
-        self.0.push_back((id, event));
+        self.entries.push_back((id, event));
     }
 
     /// What happened to a key, which is now that of the task `id`, if it is known.
     pub(super) fn of(&self, key: &TaskKey, mut id: Option<TaskId>) -> Vec<StoryEntry> {
-        let mut entries = Vec::new();
-        for (of, event) in self.0.iter().rev() {
+        let mut found = Vec::new();
+        for (of, event) in self.entries.iter().rev() {
             match event {
-                Event::Moved(moved) if Some(*of) == id => entries.push(moved.entry()),
-                Event::Moved(_) => {}
+                Event::Moved { at, worker, because, from, to } if Some(*of) == id => found.push(StoryEntry {
+                    at: *at,
+                    from: from.as_str(),
+                    to: to.as_str(),
+                    because: self.causes.get(usize::from(*because)).copied().unwrap_or_default(),
+                    worker: *worker,
+                }),
+                Event::Moved { .. } => {}
                 Event::Forgotten(forgotten) if **forgotten == *key.as_msgpack() => id = Some(*of),
                 Event::Forgotten(_) if Some(*of) == id => id = None,
                 Event::Forgotten(_) => {}
             }
         }
-        entries.reverse();
-        entries
+        found.reverse();
+        found
     }
 }
 

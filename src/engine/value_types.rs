@@ -11,30 +11,39 @@ const TYPES_MAX: usize = 10_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TypeId(u32);
 
-/// The pickles of types as workers sent them; the first is empty and stands for "not known".
+/// The types of results.
 #[derive(Debug)]
-pub(super) struct TypeTable(IndexSet<Bytes, FxBuildHasher>);
+pub(super) struct TypeTable {
+    /// Their pickles as workers sent them; the first is empty and stands for "not known".
+    pickles: IndexSet<Bytes, FxBuildHasher>,
+    /// The one that was named last: mostly it is the next as well.
+    last: TypeId,
+}
 
 impl Default for TypeTable {
     fn default() -> Self {
-        Self(IndexSet::from_iter([Bytes::new()]))
+        Self { pickles: IndexSet::from_iter([Bytes::new()]), last: TypeId(0) }
     }
 }
 
 impl TypeTable {
     pub(super) fn intern(&mut self, pickle: &[u8]) -> TypeId {
-        let known = self.0.get_index_of(pickle);
-        TypeId(known.unwrap_or_else(|| {
-            if self.0.len() >= TYPES_MAX {
+        if self.pickles.get_index(self.last.0 as usize).is_some_and(|last| *last == pickle) {
+            return self.last;
+        }
+        let known = self.pickles.get_index_of(pickle);
+        self.last = TypeId(known.unwrap_or_else(|| {
+            if self.pickles.len() >= TYPES_MAX {
                 return 0;
             }
             // The pickle may share the memory of the message that it came in.
-            self.0.insert_full(Bytes::copy_from_slice(pickle)).0
-        }) as u32)
+            self.pickles.insert_full(Bytes::copy_from_slice(pickle)).0
+        }) as u32);
+        self.last
     }
 
     pub(super) fn pickle(&self, id: TypeId) -> Bytes {
-        self.0.get_index(id.0 as usize).cloned().unwrap_or_default()
+        self.pickles.get_index(id.0 as usize).cloned().unwrap_or_default()
     }
 }
 

@@ -151,7 +151,7 @@ impl Engine {
     }
 
     fn stuck_tasks(&self, requirement: RequirementId, collection: CollectionId) -> impl Iterator<Item = TaskId> {
-        let ready = self.requirements.ready(requirement).iter().map(|(_, task)| *task);
+        let ready = self.requirements.ready(requirement).iter();
         ready.filter(move |task| self.tasks[*task].member_of.contains(&collection))
     }
 
