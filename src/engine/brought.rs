@@ -228,7 +228,7 @@ impl Engine {
         let key = self.tasks[id].key.clone();
         let Some(remains) = self.brought.keys.get_mut(&key) else { return false };
         if remains.runs.is_empty()
-            || self.tasks[id].dependents.iter().chain(&self.tasks[id].dependencies).any(|other| self.is_barrier(*other))
+            || self.tasks[id].dependents.to_list().iter().chain(&self.tasks[id].dependencies).any(|other| self.is_barrier(*other))
         {
             return false;
         }
@@ -386,7 +386,7 @@ impl Engine {
 
     /// A barrier or a transfer.
     fn is_inner_to_shuffle(&self, id: TaskId) -> bool {
-        self.is_barrier(id) || self.tasks[id].dependents.iter().any(|dependent| self.is_barrier(*dependent))
+        self.is_barrier(id) || self.tasks[id].dependents.to_list().iter().any(|dependent| self.is_barrier(*dependent))
     }
 
     fn is_barrier(&self, id: TaskId) -> bool {

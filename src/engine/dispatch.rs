@@ -217,7 +217,7 @@ impl Engine {
     /// How many tasks that go into the same result as this one each worker runs or holds.
     fn siblings(&self, id: TaskId) -> ByWorker<usize> {
         let mut siblings = ByWorker::<usize>::new();
-        let reader = self.tasks[id].dependents.first().map(|reader| &self.tasks[*reader].dependencies);
+        let reader = self.tasks[id].dependents.first().map(|reader| &self.tasks[reader].dependencies);
         for sibling in reader.filter(|family| family.len() <= FAMILY_MAX).into_iter().flatten() {
             let sibling = &self.tasks[*sibling];
             for worker in sibling.run().map(|run| run.worker).iter().chain(sibling.holders()) {

@@ -289,12 +289,11 @@ impl Engine {
     }
 
     fn add_edge(&mut self, id: TaskId, dependency: TaskId) {
-        // The last edge of what is depended on is this one if it was named twice.
-        if self.tasks[dependency].dependents.last() == Some(&id) {
+        let read = &mut self.tasks[dependency];
+        if !read.dependents.push(id) {
             return;
         }
-        let (is_missing, is_failed) = (self.tasks[dependency].replicas().is_none(), self.tasks[dependency].blame().is_some());
-        self.tasks[dependency].dependents.push(id);
+        let (is_missing, is_failed) = (read.replicas().is_none(), read.blame().is_some());
         let task = &mut self.tasks[id];
         task.dependencies.push(dependency);
         task.missing += u32::from(is_missing);

@@ -26,6 +26,7 @@ mod collection;
 mod compute_task;
 mod cycle;
 mod departure;
+mod dependents;
 mod dispatch;
 mod draining;
 mod generations;
@@ -191,6 +192,8 @@ pub struct Engine {
 
     /// Tasks that may have a step to take; empty between stimuli, as all that follow.
     unsettled: VecDeque<TaskId>,
+    /// Tasks that nobody needs, to be forgotten by and by; some may be needed again.
+    unforgotten: VecDeque<TaskId>,
     /// Workers that have changed since they were put into the indexes.
     unindexed: Vec<WorkerId>,
     frees: BTreeMap<WorkerId, Vec<TaskKey>>,
@@ -242,6 +245,7 @@ impl Engine {
             holds: false,
             standings: BTreeSet::new(),
             unsettled: VecDeque::new(),
+            unforgotten: VecDeque::new(),
             unindexed: Vec::new(),
             frees: BTreeMap::new(),
             given_up: Vec::new(),
@@ -298,7 +302,8 @@ impl Engine {
 
     /// When to call `handle_stimulus` with `Stimulus::Timeout` if nothing else happens first.
     pub fn next_timeout(&self) -> Option<Millis> {
-        let goes_on_at = (!self.arrivals.is_empty() || !self.departures.is_empty()).then_some(self.now);
+        let goes_on = !self.arrivals.is_empty() || !self.departures.is_empty() || !self.unforgotten.is_empty();
+        let goes_on_at = goes_on.then_some(self.now);
         [goes_on_at, self.balance_at, self.reduce_at].into_iter().flatten().min()
     }
 
@@ -366,6 +371,7 @@ impl Engine {
             Stimulus::Timeout => {
                 self.continue_arrivals();
                 self.continue_departures();
+                self.continue_forgetting();
             }
         }
     }

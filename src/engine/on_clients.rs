@@ -28,6 +28,7 @@ impl Engine {
         submitting_task: Option<&TaskKey>,
     ) {
         self.complete_arrivals_of(Owner::Client(client));
+        self.forget_all();
         let parent = submitting_task.and_then(|key| self.tasks.id(key));
         let generation = match parent {
             // Sic: the first element of the parent's priority, which is the user's. Source: distributed 2026.8.0,
@@ -89,7 +90,7 @@ impl Engine {
             if !seen.insert(id) {
                 continue;
             }
-            pending.extend(self.tasks[id].dependents.iter().rev());
+            pending.extend(self.tasks[id].dependents.to_list().into_iter().rev());
             let clients = self.clients_that_want(id);
             let is_alone = self.tasks[id].wanted_by.iter().all(|owner| *owner == Owner::Client(client));
             for wanting in clients {

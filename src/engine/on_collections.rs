@@ -34,6 +34,7 @@ impl Engine {
     ) {
         let owner = Owner::Collection(id);
         self.complete_arrivals_of(owner);
+        self.forget_all();
         self.changed.insert(id);
         if !self.places.contains_key(&id) {
             self.on_collection_applied(id, requirements.fifo_timeout_ms, None);

@@ -25,7 +25,7 @@ impl Engine {
     /// up. Unless one of its tasks has failed: then the others fail with it.
     pub(super) fn on_shuffle_restarted(&mut self, barrier: &TaskKey) {
         let Some(barrier) = self.tasks.id(barrier) else { return };
-        let (transfers, outputs) = (self.tasks[barrier].dependencies.clone(), self.tasks[barrier].dependents.clone());
+        let (transfers, outputs) = (self.tasks[barrier].dependencies.clone(), self.tasks[barrier].dependents.to_list());
         self.unpin_outputs(barrier);
         // What is waited for is not let go of in between, as long as those that wait are the first.
         let order: Vec<TaskId> = outputs.into_iter().chain([barrier]).chain(transfers).collect();
@@ -66,8 +66,7 @@ impl Engine {
     }
 
     fn unpin_outputs(&mut self, barrier: TaskId) {
-        for index in 0..self.tasks[barrier].dependents.len() {
-            let output = self.tasks[barrier].dependents[index];
+        for output in self.tasks[barrier].dependents.to_list() {
             self.pin(output, None);
         }
     }
@@ -81,7 +80,8 @@ impl Engine {
     /// The workers that may run all outputs of a shuffle; if there are none, those that may run its barrier.
     pub fn workers_for_shuffle(&self, barrier: &TaskKey) -> Vec<WorkerId> {
         let Some(barrier) = self.tasks.id(barrier).map(|id| &self.tasks[id]) else { return Vec::new() };
-        let mut requirements: Vec<_> = barrier.dependents.iter().map(|output| self.tasks[*output].requirement).collect();
+        let mut requirements: Vec<_> =
+            barrier.dependents.to_list().into_iter().map(|output| self.tasks[output].requirement).collect();
         requirements.sort_unstable();
         requirements.dedup();
         let may_run_all = |worker: &WorkerId| {
@@ -96,7 +96,7 @@ impl Engine {
     pub fn needed_beside(&self, key: &TaskKey) -> Vec<TaskKey> {
         let Some(id) = self.tasks.id(key) else { return Vec::new() };
         let mut beside: Vec<TaskId> = Vec::new();
-        for dependent in &self.tasks[id].dependents {
+        for dependent in &self.tasks[id].dependents.to_list() {
             beside.extend(self.tasks[*dependent].dependencies.iter().filter(|other| **other != id));
         }
         beside.sort_unstable();

@@ -4,6 +4,7 @@
 //! may be concerned take their steps until none is left. So no task can be forgotten half-way: "no task has a step left"
 //! is checked after every stimulus (`invariants`).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::dask::TaskKey;
@@ -16,6 +17,9 @@ use crate::engine::{Engine, Exception, Failure, Instruction, WorkerId};
 
 /// A result of so many bytes takes so little memory that dropping it can wait for a moment.
 const SMALL_NBYTES: u64 = 65_536;
+
+/// Room for so many tasks that may have a step to take is kept; only a graph that is taken in at once needs more.
+const UNSETTLED_KEPT_MAX: usize = 65_536;
 
 /// One step of one task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,15 +75,44 @@ impl Engine {
         }
     }
 
-    /// Lets all tasks take the steps that follow from what was changed.
+    /// Lets all tasks take the steps that follow from what was changed. When many are to be forgotten, as those of a large
+    /// graph are with the last of its results, some have to wait until other things have had their turn.
     pub(super) fn settle(&mut self) {
+        self.settle_but(self.config.intake_tasks_max);
+    }
+
+    /// The same, where so many tasks are forgotten at once.
+    fn settle_but(&mut self, forgotten_max: usize) {
+        let mut forgotten = 0;
         while let Some(id) = self.unsettled.pop_front() {
             // An id may come from a task that was forgotten since; whoever has it now has no step left, or takes it.
             while self.tasks.get(id).is_some() {
                 let Some(step) = self.next_step(id) else { break };
+                if step == Step::Forget {
+                    if forgotten >= forgotten_max {
+                        self.unforgotten.push_back(id);
+                        break;
+                    }
+                    forgotten += 1;
+                }
                 self.take(id, step);
             }
         }
+        if self.unsettled.capacity() > UNSETTLED_KEPT_MAX {
+            self.unsettled = VecDeque::new();
+        }
+    }
+
+    /// Forgets at once all that is to be forgotten, before somebody names it anew.
+    pub(super) fn forget_all(&mut self) {
+        self.unsettled.append(&mut self.unforgotten);
+        self.settle_but(usize::MAX);
+    }
+
+    /// Forgets some of what is to be forgotten.
+    pub(super) fn continue_forgetting(&mut self) {
+        let count = self.unforgotten.len().min(self.config.intake_tasks_max);
+        self.unsettled.extend(self.unforgotten.drain(..count));
     }
 
     pub(super) fn take(&mut self, id: TaskId, step: Step) {
@@ -159,12 +192,9 @@ impl Engine {
         }
     }
 
-    /// Takes an edge away. Dependents mostly go in the order they came, so the search is short.
+    /// Takes an edge away.
     pub(super) fn remove_dependent(&mut self, dependency: TaskId, dependent: TaskId) {
-        let dependents = &mut self.tasks[dependency].dependents;
-        if let Some(position) = dependents.iter().position(|id| *id == dependent) {
-            dependents.remove(position);
-        }
+        self.tasks[dependency].dependents.remove(dependent);
         self.unsettled.push_back(dependency);
     }
 

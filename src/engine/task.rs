@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::dask::{Priority, RunSpec, TaskKey};
+use crate::engine::dependents::Dependents;
 use crate::engine::owner::Owner;
 use crate::engine::prefix::PrefixId;
 use crate::engine::requirement_table::RequirementId;
@@ -20,7 +21,7 @@ pub(super) struct Task {
     pub(super) run_spec: Option<RunSpec>,
     state: TaskState,
     pub(super) dependencies: TaskList,
-    pub(super) dependents: TaskList,
+    pub(super) dependents: Dependents,
     /// How many dependencies are not in `Memory`.
     pub(super) missing: u32,
     /// How many dependencies are `Erred`.
@@ -189,7 +190,7 @@ impl Task {
             run_spec: None,
             state: TaskState::Released,
             dependencies: TaskList::new(),
-            dependents: TaskList::new(),
+            dependents: Dependents::new(),
             missing: 0,
             failed: 0,
             waiters: 0,

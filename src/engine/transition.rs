@@ -134,8 +134,7 @@ impl Engine {
         if [from, to].iter().all(|state| ![Memory, Erred].contains(state)) {
             return;
         }
-        for index in 0..self.tasks[id].dependents.len() {
-            let dependent = self.tasks[id].dependents[index];
+        for dependent in self.tasks[id].dependents.to_list() {
             let task = &mut self.tasks[dependent];
             match (from == Memory, to == Memory) {
                 (false, true) => task.missing -= 1,

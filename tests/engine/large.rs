@@ -102,6 +102,9 @@ fn a_long_chain_runs_and_is_forgotten() {
     assert_eq!(large.engine.has_what(WORKER), wanted);
     large.handle(Stimulus::ClientLeft { client });
     large.engine.check_invariants();
+    assert!(large.engine.tasks_known() > 0, "others have their turn before all is forgotten");
+    large.run_all();
+    large.engine.check_invariants();
     assert_eq!(large.engine.tasks_known(), 0);
 }
 
@@ -125,6 +128,24 @@ fn a_wide_graph_runs_and_is_released() {
     large.run_all();
     large.engine.check_invariants();
     assert_eq!(large.engine.tasks_known(), 0);
+}
+
+#[test]
+fn what_is_named_anew_was_forgotten_before() {
+    let mut large = Large::new();
+    let submit = |large: &mut Large, graph: Graph| {
+        let (client, wanted, requirements) = (ClientId(1), vec![key(SIZE - 1)], Requirements::default());
+        large.handle(Stimulus::UpdateGraph { client, graph, wanted, requirements, submitting_task: None });
+    };
+    submit(&mut large, graph(|index| index.checked_sub(1).into_iter().collect()));
+    large.run_all();
+    large.handle(Stimulus::ClientReleasesKeys { client: ClientId(1), keys: vec![key(SIZE - 1)] });
+    // Other tasks of the same names: they read nothing.
+    submit(&mut large, graph(|_| vec![]));
+    large.run_all();
+    large.engine.check_invariants();
+    assert_eq!(large.engine.tasks_known(), 1);
+    assert_eq!(large.engine.task_state(&key(SIZE - 1)), Some("memory"));
 }
 
 #[test]
