@@ -81,7 +81,7 @@ mod tests {
             .map(|index| {
                 let key = TaskKey::from_text(&format!("t{index}"));
                 let prefix = PrefixTable::default().intern(&key);
-                table.insert(Task::new(key, Owner::Client(ClientId(0)), requirement, prefix))
+                table.id_or_insert(&key, || Task::new(key.clone(), Owner::Client(ClientId(0)), requirement, prefix)).0
             })
             .collect();
         for (index, dependencies) in dependencies.enumerate() {

@@ -25,17 +25,47 @@ pub(super) struct Intake {
     /// Without its tasks and annotations.
     graph: Graph,
     tasks: vec::IntoIter<GraphTask>,
+    /// How many tasks it had.
+    size: usize,
     annotations: Vec<Arc<Annotations>>,
     /// The tasks taken in so far, by the place of their keys.
     ids: Vec<Option<TaskId>>,
+    /// Whether each task comes after all that it reads, as far as these are in the graph.
+    is_ordered: bool,
+    /// Of each key whether the graph has a task for it.
+    is_own: Vec<bool>,
+    /// Whether tasks were left out because there was no room.
+    has_left_out: bool,
 }
 
 impl Intake {
     pub(super) fn new(owner: Owner, requirements: Requirements, generation: f64, mut graph: Graph) -> Self {
-        let tasks = std::mem::take(&mut graph.tasks).into_iter();
+        let tasks = std::mem::take(&mut graph.tasks);
         let annotations = std::mem::take(&mut graph.annotations).into_iter().map(Arc::new).collect();
         let ids = vec![None; graph.keys.len()];
-        Self { owner, requirements, generation, graph, tasks, annotations, ids }
+        // In one pass, since the tasks of a large graph are in no cache.
+        let mut is_own = vec![false; graph.keys.len()];
+        let mut read_early: Vec<u32> = Vec::new();
+        for task in &tasks {
+            let reads = graph.dependencies(&task.dependencies);
+            read_early.extend(reads.iter().filter(|place| !is_own[**place as usize]));
+            is_own[task.key as usize] = true;
+        }
+        // Those that are not of the graph never come.
+        let is_ordered = read_early.iter().all(|place| !is_own[*place as usize]);
+        Self {
+            owner,
+            requirements,
+            generation,
+            graph,
+            size: tasks.len(),
+            tasks: tasks.into_iter(),
+            annotations,
+            ids,
+            is_ordered,
+            is_own,
+            has_left_out: false,
+        }
     }
 
     /// Lets go of so many keys, once the graph is taken in: of a million it takes tens of milliseconds. Whether some are left.
@@ -50,25 +80,45 @@ impl Intake {
         self.tasks.len()
     }
 
-    /// Whether each task comes after all that it reads, as far as these are in the graph. In one pass, since the tasks of a
-    /// large graph are in no cache.
     pub(super) fn is_ordered(&self) -> bool {
-        let mut is_before = vec![false; self.graph.keys.len()];
-        let mut read_early: Vec<u32> = Vec::new();
-        for task in self.tasks.as_slice() {
-            let reads = self.graph.dependencies(&task.dependencies);
-            read_early.extend(reads.iter().filter(|place| !is_before[**place as usize]));
-            is_before[task.key as usize] = true;
-        }
-        // Those that are not of the graph never come.
-        read_early.iter().all(|place| !is_before[*place as usize])
+        self.is_ordered
+    }
+
+    /// Whether nothing was taken in so far.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.len() == self.size
+    }
+
+    pub(super) fn is_own(&self, place: u32) -> bool {
+        self.is_own[place as usize]
+    }
+
+    pub(super) fn has_left_out(&self) -> bool {
+        self.has_left_out
+    }
+
+    pub(super) fn key(&self, place: u32) -> &TaskKey {
+        &self.graph.keys[place as usize]
+    }
+
+    /// The task of a key, once it is taken in.
+    pub(super) fn id(&self, place: u32) -> Option<TaskId> {
+        self.ids[place as usize]
+    }
+
+    /// How many keys it names.
+    pub(super) fn places(&self) -> u32 {
+        self.ids.len() as u32
     }
 
     /// The keys that other graphs have to bring.
     pub(super) fn foreign_keys(&self) -> impl Iterator<Item = &TaskKey> {
-        let mut is_own = vec![false; self.graph.keys.len()];
-        self.tasks.as_slice().iter().for_each(|task| is_own[task.key as usize] = true);
-        self.graph.keys.iter().zip(is_own).filter(|(_, is_own)| !is_own).map(|(key, _)| key)
+        self.graph.keys.iter().zip(&self.is_own).filter(|(_, is_own)| !**is_own).map(|(key, _)| key)
+    }
+
+    /// For `invariants`: the tasks taken in so far, with their keys.
+    pub(super) fn taken_in(&self) -> impl Iterator<Item = (&TaskKey, TaskId)> {
+        self.graph.keys.iter().zip(&self.ids).filter_map(|(key, id)| Some((key, (*id)?)))
     }
 }
 
@@ -81,9 +131,21 @@ pub(super) struct Conditions {
     pub(super) requirement: RequirementId,
 }
 
-/// A task of the graph, with what was said of it.
+/// What a graph has to say of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// All: nobody named it before.
+    New,
+    /// How it is run: what there was of it is of no use.
+    Again,
+    /// Nothing.
+    Known,
+}
+
+/// A task of the graph, with the place of its key and with what was said of it.
 pub(super) struct TakenIn {
     pub(super) id: TaskId,
+    pub(super) place: u32,
     pub(super) annotations: Option<Arc<Annotations>>,
 }
 
@@ -100,28 +162,34 @@ impl Engine {
         let mut fresh = Vec::with_capacity(count);
         let mut without_room = false;
         let mut known_conditions: FxHashMap<_, Conditions> = FxHashMap::default();
-        // All at once, so that the table of keys is laid out once.
-        self.tasks.reserve(intake.tasks.len());
+        self.tasks.expect(intake.tasks.len());
         for _ in 0..count {
             let Some(graph_task) = intake.tasks.next() else { break };
             let own = graph_task.annotations.and_then(|index| intake.annotations.get(index as usize));
-            let Some((id, is_new)) = self.record(&intake.graph, &graph_task, intake.owner) else {
+            // Most tasks of a graph are under the same.
+            let mut conditions_of = |engine: &mut Self, is_suspect: bool| {
+                let kind = (graph_task.annotations, graph_task.actor, is_suspect);
+                let known = known_conditions.entry(kind);
+                *known.or_insert_with(|| engine.conditions(&intake.requirements, own.map(|own| &**own), kind.1, kind.2))
+            };
+            let conditions = conditions_of(self, false);
+            let Some((id, news)) = self.record(&intake.graph, &graph_task, intake.owner, &conditions) else {
                 without_room = true;
                 continue;
             };
-            intake.ids[graph_task.key as usize] = Some(id);
-            taken_in.push(TakenIn { id, annotations: own.cloned() });
-            if is_new {
-                // Most tasks of a graph are under the same.
-                let kind = (graph_task.annotations, graph_task.actor, self.tasks[id].is_suspect());
-                let conditions = *known_conditions
-                    .entry(kind)
-                    .or_insert_with(|| self.conditions(&intake.requirements, own.map(|own| &**own), kind.1, kind.2));
-                fresh.push((id, graph_task.dependencies.clone()));
-                self.describe_task(id, graph_task, intake);
+            let place = graph_task.key;
+            intake.ids[place as usize] = Some(id);
+            taken_in.push(TakenIn { id, place, annotations: own.cloned() });
+            if news == News::Known {
+                continue;
+            }
+            fresh.push((id, graph_task.dependencies.clone()));
+            if news == News::Again {
+                let conditions = conditions_of(self, self.tasks[id].is_suspect());
                 self.requirements.retain(conditions.requirement);
                 self.set_conditions(id, conditions);
             }
+            self.describe_task(id, graph_task, intake);
         }
         for conditions in known_conditions.values() {
             self.requirements.release(conditions.requirement);
@@ -133,6 +201,7 @@ impl Engine {
         if without_room {
             let message = self.why_no_room();
             refused = ids.iter().map(|id| (*id, Exception::Refused { message: message.clone() })).collect();
+            intake.has_left_out = true;
         }
         if (leads_forward || has_old_dependents)
             && let Some(cycle) = self.find_cycle_among(&ids, has_old_dependents)
@@ -143,7 +212,7 @@ impl Engine {
         for (id, why) in refused {
             self.refuse(id, why);
         }
-        self.unsettled.extend(ids);
+        self.unsettled.extend(taken_in.iter().map(|taken| taken.id));
         taken_in
     }
 
@@ -155,21 +224,28 @@ impl Engine {
     /// The record of a key, and whether it still has to be told how to run. None when there is no room for more.
     ///
     /// A task that was refused has no way to run: it is as good as new.
-    fn record(&mut self, graph: &Graph, graph_task: &GraphTask, owner: Owner) -> Option<(TaskId, bool)> {
+    fn record(&mut self, graph: &Graph, graph_task: &GraphTask, owner: Owner, conditions: &Conditions) -> Option<(TaskId, News)> {
         let key = graph.key(graph_task);
-        let Some(id) = self.tasks.id(key) else {
-            return self.has_room().then(|| (self.insert_record(key, owner), true));
+        let id = if self.has_room() {
+            let (id, is_new) = self.insert_record(key, owner, conditions.requirement);
+            if is_new {
+                (self.tasks[id].priority.user, self.tasks[id].retries) = (conditions.user_priority, conditions.retries);
+                return Some((id, News::New));
+            }
+            id
+        } else {
+            self.tasks.id(key)?
         };
         let task = &self.tasks[id];
         let is_known = task.run_spec.is_some() || task.replicas().is_some();
         if is_known && self.is_outdated(id, graph, graph_task, owner) {
             self.make_blank(id);
-            return Some((id, true));
+            return Some((id, News::Again));
         }
         if !is_known && task.blame().is_some() {
             self.release(id);
         }
-        Some((id, !is_known))
+        Some((id, if is_known { News::Known } else { News::Again }))
     }
 
     /// Whether a collection that brought a task does it differently now, while nothing came of the task yet.
@@ -206,20 +282,31 @@ impl Engine {
 
     /// The record of a key that nobody knows and that is part of no graph: it has failed.
     pub(super) fn record_refused(&mut self, key: &TaskKey, owner: Owner, message: String) -> TaskId {
-        let id = self.insert_record(key, owner);
+        let id = self.record_plain(key, owner);
         self.refuse(id, Exception::Refused { message });
         id
     }
 
     /// The record of a key whose data a Client brings itself. None when there is no room for more.
     pub(super) fn record_scattered(&mut self, key: &TaskKey, client: ClientId) -> Option<TaskId> {
-        self.tasks.id(key).or_else(|| self.has_room().then(|| self.insert_record(key, Owner::Client(client))))
+        self.tasks.id(key).or_else(|| self.has_room().then(|| self.record_plain(key, Owner::Client(client))))
     }
 
-    fn insert_record(&mut self, key: &TaskKey, owner: Owner) -> TaskId {
+    /// The record of a key that no graph says anything of.
+    fn record_plain(&mut self, key: &TaskKey, owner: Owner) -> TaskId {
         let requirement = self.requirements.acquire(&Requirement::default(), &self.workers);
-        let prefix = self.prefixes.intern(key);
-        self.tasks.insert(Task::new(key.clone(), owner, requirement, prefix))
+        let (id, _) = self.insert_record(key, owner, requirement);
+        self.requirements.release(requirement);
+        id
+    }
+
+    /// The record of a key, and whether it is new.
+    fn insert_record(&mut self, key: &TaskKey, owner: Owner, requirement: RequirementId) -> (TaskId, bool) {
+        let (requirements, prefixes) = (&mut self.requirements, &mut self.prefixes);
+        self.tasks.id_or_insert(key, || {
+            requirements.retain(requirement);
+            Task::new(key.clone(), owner, requirement, prefixes.intern(key))
+        })
     }
 
     fn describe_task(&mut self, id: TaskId, graph_task: GraphTask, intake: &Intake) {
@@ -229,7 +316,7 @@ impl Engine {
         task.data_producer = graph_task.data_producer;
         task.actor = graph_task.actor;
         // It stands in no queue yet, so no index hangs on its priority.
-        task.priority = Priority::new(0.0, intake.generation, graph_task.order);
+        task.priority = Priority { generation: intake.generation, order: graph_task.order, ..task.priority };
     }
 
     /// Has requirements apply to a task, and before them what was said of it alone.
@@ -261,7 +348,7 @@ impl Engine {
         }
     }
 
-    /// Draws the edges of new tasks. Returns the tasks that depend on a key that nobody knows, and whether one depends on
+    /// Draws the edges of new tasks. Returns the tasks that depend on a key that nobody knows, and whether one may depend on
     /// itself or on a later one: otherwise there is no cycle.
     fn connect(
         &mut self,
@@ -270,8 +357,8 @@ impl Engine {
         ids: &[Option<TaskId>],
     ) -> (Vec<(TaskId, Exception)>, bool) {
         let mut refused = Vec::new();
-        let mut later: TaskSet = fresh.iter().map(|(id, _)| *id).collect();
-        let mut leads_forward = false;
+        // Mostly they are, and then what is later has a higher id.
+        let mut leads_forward = !fresh.is_sorted_by_key(|(id, _)| *id);
         for (id, dependencies) in fresh {
             for place in graph.dependencies(dependencies) {
                 let key = &graph.keys[*place as usize];
@@ -280,10 +367,9 @@ impl Engine {
                     refused.push((*id, Exception::LostDependencies { message }));
                     break;
                 };
-                leads_forward |= later.contains(dependency);
+                leads_forward |= dependency >= *id;
                 self.add_edge(*id, dependency);
             }
-            later.remove(*id);
         }
         (refused, leads_forward)
     }

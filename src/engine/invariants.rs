@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::engine::arrival::Arrival;
 use crate::engine::collection::{Collection, Share};
 use crate::engine::owner::Owner;
 use crate::engine::requirement_table::RequirementId;
-use crate::engine::task::{StateName, Task, TaskState};
 use crate::engine::rules::Step;
+use crate::engine::task::{StateName, Task, TaskState};
 use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
 use crate::engine::user_priorities::UserPriorities;
@@ -26,8 +27,8 @@ impl Engine {
     /// When something is not as it must be.
     pub fn check_invariants(&self) {
         assert!(self.unsettled.is_empty() && self.frees.is_empty() && self.given_up.is_empty() && self.changed.is_empty());
-        for (id, task) in self.tasks.iter() {
         let unforgotten: TaskSet = self.unforgotten.iter().copied().collect();
+        for (id, task) in self.tasks.iter() {
             self.check_task(id, task, &unforgotten);
         }
         assert!(self.brought.workers().all(|worker| self.workers.contains_key(&worker)), "what was brought is somewhere");
@@ -36,6 +37,9 @@ impl Engine {
         self.check_requirements();
         self.check_collections();
         self.check_clients();
+        for (key, id) in self.arrivals.iter().flat_map(Arrival::taken_in) {
+            assert_eq!(self.tasks.id(key), Some(id), "nobody lets go of {key} before all of its graph is there");
+        }
     }
 
     /// No task is limbo, and what it counts of its neighbours is so.

@@ -44,8 +44,8 @@ mod owner;
 mod placement;
 mod prefix;
 mod progress;
-mod reduction;
 mod ready_queue;
+mod reduction;
 mod requirement_table;
 mod requirements;
 mod rules;
@@ -355,7 +355,7 @@ impl Engine {
             Stimulus::CollectionRemoved { collection } => self.on_collection_removed(collection),
 
             Stimulus::UpdateGraph { client, graph, wanted, requirements, submitting_task } => {
-                self.on_update_graph(client, graph, wanted, requirements, submitting_task.as_ref());
+                self.on_update_graph(client, graph, &wanted, requirements, submitting_task.as_ref());
             }
             Stimulus::ClientDesiresKeys { client, keys } => self.on_client_desires_keys(client, &keys),
             Stimulus::ClientReleasesKeys { client, keys } => self.on_client_releases_keys(client, keys),

@@ -23,7 +23,7 @@ impl Engine {
         &mut self,
         client: ClientId,
         graph: Graph,
-        wanted: Vec<TaskKey>,
+        wanted: &[u32],
         requirements: Requirements,
         submitting_task: Option<&TaskKey>,
     ) {
@@ -42,7 +42,8 @@ impl Engine {
         let intake = Intake::new(Owner::Client(client), requirements, generation, graph);
         self.complete_arrivals_before(&intake);
         let by_parts = self.is_large(&intake);
-        self.arrive(intake, Wishes::OfClient { client, keys: wanted.into_iter() }, by_parts);
+        let wishes = Wishes::of_client(client, wanted, &intake);
+        self.arrive(intake, wishes, by_parts);
     }
 
     pub(super) fn on_client_desires_keys(&mut self, client: ClientId, keys: &[TaskKey]) {
@@ -81,8 +82,8 @@ impl Engine {
     /// Cancels keys and what depends on them, for this Client where others want them too, with `force` for all Clients.
     /// A collection's wishes stay.
     pub(super) fn on_cancel_keys(&mut self, client: ClientId, keys: &[TaskKey], force: bool) {
-        self.complete_arrivals_of(Owner::Client(client));
-        self.complete_arrivals_with(keys);
+        // What is wanted of a graph is not kept until all of it is there: here others may let go of it.
+        self.complete_arrivals();
         let mut seen = BTreeSet::new();
         let mut pending: Vec<TaskId> = keys.iter().rev().filter_map(|key| self.tasks.id(key)).collect();
         let mut cancelled: BTreeMap<ClientId, Vec<TaskKey>> = BTreeMap::new();

@@ -210,13 +210,14 @@ impl Engine {
     /// Tells one Client how a task ended, if it did.
     pub(super) fn announce_to(&mut self, id: TaskId, client: crate::engine::ClientId) {
         let task = &self.tasks[id];
-        let key = task.key.clone();
         match task.state() {
             TaskState::Memory(replicas) => {
+                let key = task.key.clone();
                 let type_pickle = self.types.pickle(replicas.value_type);
                 self.out.push(Instruction::KeyInMemory { client, key, type_pickle });
             }
             TaskState::Erred(blame) => {
+                let key = task.key.clone();
                 let exception = blame.fault().failure.exception.clone();
                 self.out.push(Instruction::TaskErred { client, key, exception });
             }

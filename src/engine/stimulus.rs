@@ -295,7 +295,8 @@ pub enum Stimulus {
     UpdateGraph {
         client: ClientId,
         graph: Graph,
-        wanted: Vec<TaskKey>,
+        /// Places in `Graph::keys`.
+        wanted: Vec<u32>,
         requirements: Requirements,
         submitting_task: Option<TaskKey>,
     },

@@ -40,14 +40,20 @@ pub(super) type TaskList = SmallVec<[TaskId; 4]>;
 /// Tasks are stored in chunks of so many: growing moves nothing, and a chunk goes with its last task.
 const CHUNK_TASKS: usize = 1024;
 
+/// Keys are spread over so many tables, each of which grows by itself: one for all would stop everything while it does.
+const SHARDS: usize = 256;
+
 /// All tasks, by dense id and by key.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct TaskTable {
     chunks: Vec<Chunk>,
     /// All and only chunks with a vacant slot.
     with_room: BTreeSet<usize>,
-    /// Never iterated: its order would leak into decisions.
-    ids: HashTable<TaskId>,
+    /// Never iterated: their order would leak into decisions.
+    shards: Vec<HashTable<TaskId>>,
+    len: usize,
+    /// For how many more a table makes room when it grows.
+    expected: usize,
 }
 
 #[derive(Debug, Default)]
@@ -57,13 +63,21 @@ struct Chunk {
     vacant: Vec<u32>,
 }
 
+impl Default for TaskTable {
+    fn default() -> Self {
+        let shards = std::iter::repeat_with(HashTable::new).take(SHARDS).collect();
+        Self { chunks: Vec::new(), with_room: BTreeSet::new(), shards, len: 0, expected: 0 }
+    }
+}
+
 impl TaskTable {
     pub(super) fn len(&self) -> usize {
-        self.ids.len()
+        self.len
     }
 
     pub(super) fn id(&self, key: &TaskKey) -> Option<TaskId> {
-        self.ids.find(hash(key), |id| self[*id].key == *key).copied()
+        let hash = hash(key);
+        self.shards[shard(hash)].find(hash, |id| self[*id].key == *key).copied()
     }
 
     pub(super) fn get(&self, id: TaskId) -> Option<&Task> {
@@ -71,20 +85,37 @@ impl TaskTable {
         self.chunks.get(chunk)?.slots.get(slot)?.as_ref()
     }
 
-    /// Makes room for so many more at once.
-    pub(super) fn reserve(&mut self, additional: usize) {
-        let chunks = &self.chunks;
-        self.ids.reserve(additional, |id| hash_of(chunks, *id));
+    /// Says how many more are about to come.
+    pub(super) fn expect(&mut self, additional: usize) {
+        // Hashes are not spread quite evenly.
+        self.expected = additional / SHARDS + additional / SHARDS / 8;
     }
 
-    /// Adds a task; its key is not in the table.
-    pub(super) fn insert(&mut self, task: Task) -> TaskId {
+    /// The task of a key, and whether it is new.
+    pub(super) fn id_or_insert(&mut self, key: &TaskKey, make: impl FnOnce() -> Task) -> (TaskId, bool) {
+        let hash = hash(key);
+        let chunks = &self.chunks;
+        let table = &mut self.shards[shard(hash)];
+        if let Some(id) = table.find(hash, |id| record(chunks, *id).is_some_and(|task| task.key == *key)) {
+            return (*id, false);
+        }
+        if table.len() == table.capacity() {
+            table.reserve(self.expected.max(1), |id| record(chunks, *id).map_or(0, |task| self::hash(&task.key)));
+        }
+        let id = self.store(make());
+        let chunks = &self.chunks;
+        self.shards[shard(hash)].insert_unique(hash, id, |id| record(chunks, *id).map_or(0, |task| self::hash(&task.key)));
+        self.len += 1;
+        (id, true)
+    }
+
+    /// Puts a record where there is room.
+    fn store(&mut self, task: Task) -> TaskId {
         let place = self.with_room.first().copied().unwrap_or_else(|| {
             self.chunks.push(Chunk::default());
             self.with_room.insert(self.chunks.len() - 1);
             self.chunks.len() - 1
         });
-        let hash = hash(&task.key);
         let chunk = &mut self.chunks[place];
         let slot = match chunk.vacant.pop() {
             Some(slot) => {
@@ -101,25 +132,28 @@ impl TaskTable {
         if chunk.vacant.is_empty() && chunk.slots.len() == CHUNK_TASKS {
             self.with_room.remove(&place);
         }
-        let id = TaskId(u32::try_from(place * CHUNK_TASKS + slot).expect("`tasks_max` is below the number of ids"));
-        let chunks = &self.chunks;
-        self.ids.insert_unique(hash, id, |id| hash_of(chunks, *id));
-        id
+        TaskId(u32::try_from(place * CHUNK_TASKS + slot).expect("`tasks_max` is below the number of ids"))
     }
 
     pub(super) fn remove(&mut self, id: TaskId) -> Task {
         let (place, slot) = id.place();
         let task = self.chunks[place].slots[slot].take().expect("a task that is removed exists");
-        if let Ok(entry) = self.ids.find_entry(hash(&task.key), |other| *other == id) {
+        let hash = hash(&task.key);
+        let table = &mut self.shards[shard(hash)];
+        if let Ok(entry) = table.find_entry(hash, |other| *other == id) {
             entry.remove();
         }
+        if table.is_empty() {
+            *table = HashTable::new();
+        }
+        self.len -= 1;
         let chunk = &mut self.chunks[place];
         chunk.vacant.push(slot as u32);
         if chunk.vacant.len() == chunk.slots.len() {
             *chunk = Chunk::default();
         }
         self.with_room.insert(place);
-        if self.ids.is_empty() {
+        if self.len == 0 {
             *self = Self::default();
         }
         task
@@ -138,9 +172,14 @@ fn hash(key: &TaskKey) -> u64 {
     FxBuildHasher.hash_one(key)
 }
 
-fn hash_of(chunks: &[Chunk], id: TaskId) -> u64 {
+/// Which table a hash belongs to; by other bits than those by which it finds its place there.
+fn shard(hash: u64) -> usize {
+    (hash >> 40) as usize % SHARDS
+}
+
+fn record(chunks: &[Chunk], id: TaskId) -> Option<&Task> {
     let (chunk, slot) = id.place();
-    chunks[chunk].slots[slot].as_ref().map_or(0, |task| hash(&task.key))
+    chunks[chunk].slots[slot].as_ref()
 }
 
 /// For ids that an index of ours holds: those are of tasks that exist.

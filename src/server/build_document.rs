@@ -25,7 +25,7 @@ use crate::wire::text::{exception_text, traceback_text};
 use crate::wire::value::Value;
 
 /// The only layout there is.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 // Flags of tasks and of forms, as in `builder/document.py` and `builder/run_specs.py`.
 const DATA_PRODUCER: u8 = 1;
 const ACTOR: u8 = 2;
@@ -49,6 +49,8 @@ pub(crate) enum Built {
 #[derive(Debug)]
 pub(crate) struct BuildDocument {
     pub(crate) graph: Graph,
+    /// What a Client wants of the graph, as places in its keys.
+    pub(crate) wanted: Vec<u32>,
     pub(crate) outputs: Vec<BuiltOutput>,
     pub(crate) shuffles: Vec<ShuffleSpec>,
 }
@@ -110,8 +112,12 @@ impl BuildDocument {
         let annotations = annotations(&sections.value("annotation_table")?)?;
         let outputs = sections.outputs(&keys)?;
         let shuffles = sections.shuffles(&keys)?;
+        let wanted: Vec<u32> = sections.numbers("wanted")?.collect();
+        if wanted.iter().any(|place| *place as usize >= keys.len()) {
+            return Err(BuildDocumentError::Wrong { field: "wanted" });
+        }
         let graph = sections.graph(keys, annotations)?;
-        Ok(Built::Document(Box::new(Self { graph, outputs, shuffles })))
+        Ok(Built::Document(Box::new(Self { graph, wanted, outputs, shuffles })))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::server::build_request::{InlineTask, Source};
 use crate::server::handle::{BuildError, CollectionRequest};
 use crate::wire::encode::{Encoder, encode_message};
 use crate::wire::messages::{Ask, UpdateGraph, rpc};
-use crate::wire::opaque::into_plain_bytes;
+use crate::wire::opaque::{into_plain_bytes, plain_bytes_of};
 use crate::wire::pickle::Object;
 use crate::wire::value::Value;
 
@@ -88,12 +88,11 @@ pub(crate) async fn build(
     address: &WorkerAddress,
     request: Vec<u8>,
 ) -> Result<(BuildDocument, Bytes), BuildFailure> {
-    pause_if_lost(ask(pool, address, "build", request).await).await
+    pause_if_lost(ask(pool, address, "build", vec![request.into()]).await).await
 }
 
 /// Has a Client's graph lowered.
 pub(crate) async fn lower(pool: &Pool, address: &WorkerAddress, graph: Arc<UpdateGraph>) -> Result<BuildDocument, BuildFailure> {
-    // Here, because copying a large graph takes time that the namespace's loop does not have.
     let request = encode_lower(&graph);
     drop(graph);
     pause_if_lost(ask(pool, address, "lower", request).await).await.map(|(document, _)| document)
@@ -107,7 +106,12 @@ async fn pause_if_lost<T>(result: Result<T, BuildFailure>) -> Result<T, BuildFai
     result
 }
 
-async fn ask(pool: &Pool, address: &WorkerAddress, name: &str, request: Vec<u8>) -> Result<(BuildDocument, Bytes), BuildFailure> {
+async fn ask(
+    pool: &Pool,
+    address: &WorkerAddress,
+    name: &str,
+    request: Vec<Bytes>,
+) -> Result<(BuildDocument, Bytes), BuildFailure> {
     let raw = call(pool, address, name, request).await?;
     match BuildDocument::decode(raw.clone()) {
         Ok(Built::Document(document)) => Ok((*document, raw)),
@@ -119,14 +123,14 @@ async fn ask(pool: &Pool, address: &WorkerAddress, name: &str, request: Vec<u8>)
 /// What a progress bar's function is about, or the error of reading it; `None` when the worker does not say.
 pub(crate) async fn inspect(pool: &Pool, address: &WorkerAddress, setup: &Bytes) -> Option<Value> {
     let request = Value::map([("setup", Value::Binary(setup.clone()))]).to_msgpack();
-    let document = call(pool, address, "watch", request).await.ok()?;
+    let document = call(pool, address, "watch", vec![request.into()]).await.ok()?;
     Value::from_msgpack(&document).ok()
 }
 
 /// Has a state written to a URL; the answer that the caller of it is due.
 pub(crate) async fn dump(pool: &Pool, address: &WorkerAddress, request: &Value) -> Value {
     let failed = |text: &str| rpc::failed(&Object::runtime_error(text), text);
-    match call(pool, address, "dump", request.to_msgpack()).await {
+    match call(pool, address, "dump", vec![request.to_msgpack().into()]).await {
         Ok(document) => {
             let document = Value::from_msgpack(&document).unwrap_or(Value::Nil);
             let Some(error) = document.get("error") else { return Value::Nil };
@@ -141,9 +145,9 @@ pub(crate) async fn dump(pool: &Pool, address: &WorkerAddress, request: &Value) 
     }
 }
 
-/// Calls one entry of the builder and gives its document.
-async fn call(pool: &Pool, address: &WorkerAddress, name: &str, request: Vec<u8>) -> Result<Bytes, BuildFailure> {
-    let arguments = Object::Tuple(vec![Object::text(name), Object::Binary(request.into())]).dumps();
+/// Calls one entry of the builder and gives its document. The request is in pieces, since graphs are large.
+async fn call(pool: &Pool, address: &WorkerAddress, name: &str, request: Vec<Bytes>) -> Result<Bytes, BuildFailure> {
+    let arguments = plain_bytes_of(Object::dumps_with_pieces(&[Object::text(name)], request));
     let ask = Ask::new("run_coroutine").with("function", SERVE.clone()).with("args", arguments).with("wait", true);
     let answer = timeout(BUILD_TIMEOUT, pool.call(address, encode_message(&ask)))
         .await
@@ -201,30 +205,39 @@ pub(crate) fn encode_build(request: &CollectionRequest, inputs: &BTreeMap<String
     map(fields).to_msgpack()
 }
 
-/// The request to lower a Client's graph.
-fn encode_lower(graph: &UpdateGraph) -> Vec<u8> {
+/// The request to lower a Client's graph, in pieces: of the graph and of the keys, of which there may be a million, none is
+/// copied.
+fn encode_lower(graph: &UpdateGraph) -> Vec<Bytes> {
     let annotations = match &graph.annotations {
         Value::Pickled(pickled) => pickled.pickle().ok(),
         Value::Binary(pickle) => Some(pickle.clone()),
         _ => None,
     };
     let fields = [
-        ("expr", in_place(&graph.expr_ser)),
         ("annotations", annotations.into()),
         ("internal_priority", pairs(&graph.internal_priority)),
         ("actors", graph.actors.clone()),
         ("limits", limits()),
     ];
     let mut encoder = Encoder::new();
-    encoder.map(fields.len() + 1);
+    encoder.map(fields.len() + 2);
     for (name, value) in &fields {
         encoder.text(name);
         encoder.value(value);
     }
-    // There may be a million: as values they would take more memory than the graph.
     encoder.text("keys");
-    encoder.keys(&graph.keys);
-    encoder.into_document()
+    let mut pieces = vec![encoder.into_document().into(), graph.keys.as_msgpack().clone()];
+    let mut encoder = Encoder::new();
+    encoder.text("expr");
+    encoder.array(2);
+    encoder.value(&Value::from_msgpack(&graph.expr_ser.header).unwrap_or(Value::Nil));
+    encoder.array(graph.expr_ser.frames.len());
+    for frame in &graph.expr_ser.frames {
+        encoder.binary_head(frame.len());
+        pieces.extend([std::mem::take(&mut encoder).into_document().into(), frame.clone()]);
+    }
+    pieces.push(encoder.into_document().into());
+    pieces
 }
 
 fn map(fields: Vec<(&str, Value)>) -> Value {

@@ -168,7 +168,11 @@ impl Namespace {
 
     pub(crate) fn on_client_says(&mut self, client: ClientId, messages: Vec<FromClient>) {
         let Some(entry) = self.clients.entries.get_mut(&client) else { return };
-        entry.later.extend(messages);
+        if entry.later.is_empty() {
+            entry.later = messages.into();
+        } else {
+            entry.later.extend(messages);
+        }
         self.take_in_turn(client);
     }
 
@@ -179,7 +183,11 @@ impl Namespace {
             if entry.lowering.is_some() {
                 return;
             }
-            let Some(message) = entry.later.pop_front() else { return };
+            let Some(message) = entry.later.pop_front() else {
+                // It may have said much: a message for each of a million keys.
+                entry.later = VecDeque::new();
+                return;
+            };
             self.on_client_message(client, message);
         }
     }
@@ -278,24 +286,25 @@ impl Namespace {
             Err(BuildFailure::BuilderLost { reason }) => {
                 let text = format!("{BUILDERS_LOST_MAX} workers were lost while they lowered the graph; the last: {reason}");
                 let exception = Value::Binary(Object::runtime_error(&text).dumps());
-                self.refuse_graph(client, &lowering.graph.keys, &exception);
+                self.refuse_graph(client, &lowering.graph.keys.keys(), &exception);
             }
             Err(BuildFailure::Refused { error, exception }) => {
                 let exception = exception.unwrap_or_else(|| Object::runtime_error(&error.message).dumps());
-                self.refuse_graph(client, &lowering.graph.keys, &Value::Binary(exception));
+                self.refuse_graph(client, &lowering.graph.keys.keys(), &Value::Binary(exception));
             }
             Ok(document) => {
-                let UpdateGraph { keys: wanted, submitting_task, fifo_timeout, .. } = Arc::unwrap_or_clone(lowering.graph);
+                let UpdateGraph { keys, submitting_task, fifo_timeout, .. } = Arc::unwrap_or_clone(lowering.graph);
                 let Some(fifo_timeout_ms) = fifo_timeout_ms(&fifo_timeout) else {
                     let exception = Object::value_error(&format!("fifo_timeout {TimedeltaError}"));
-                    self.refuse_graph(client, &wanted, &Value::Binary(exception.dumps()));
+                    self.refuse_graph(client, &keys.keys(), &Value::Binary(exception.dumps()));
                     return self.take_in_turn(client);
                 };
+                drop(keys);
                 let requirements = Requirements { fifo_timeout_ms, ..Requirements::default() };
-                let graph = document.graph;
+                let BuildDocument { graph, wanted, shuffles, .. } = *document;
                 let metrics = Value::map([("tasks", (graph.tasks.len() as u64).into())]);
                 self.note_graph(client, "OK", [("metrics", metrics)]);
-                self.shuffles.declare(document.shuffles);
+                self.shuffles.declare(shuffles);
                 self.stimulate(Stimulus::UpdateGraph { client, graph, wanted, requirements, submitting_task });
             }
         }

@@ -102,7 +102,7 @@ impl Encoder {
     }
 
     /// Pieces that are encoded already: what is the same in every message of a kind.
-    pub(super) fn encoded(&mut self, pieces: &[u8]) {
+    pub fn encoded(&mut self, pieces: &[u8]) {
         self.document.extend_from_slice(pieces);
     }
 
@@ -149,6 +149,11 @@ impl Encoder {
 
     pub fn binary(&mut self, binary: &[u8]) {
         let _ = rmp::encode::write_bin(&mut self.document, binary);
+    }
+
+    /// The head of a binary of `length` bytes, which follow.
+    pub fn binary_head(&mut self, length: usize) {
+        let _ = rmp::encode::write_bin_len(&mut self.document, length as u32);
     }
 
     /// The head of an array of `length` elements.

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::document::{DocumentError, Place, skip};
 use super::encode::Encoder;
+use super::encoded_keys::EncodedKeys;
 use super::frame::Message;
 use super::limits::ELEMENTS_MAX;
 use super::msgpack::{Reader, Token};
@@ -235,6 +236,29 @@ impl<'m> Fields<'m> {
             Ok(key)
         })?;
         keys.ok_or_else(|| self.missing(name))
+    }
+
+    /// Keys that are passed on as they came; they share the memory of the message.
+    ///
+    /// # Errors
+    /// When the field is missing or no array.
+    pub fn encoded_keys(&self, name: &str) -> Result<EncodedKeys, DocumentError> {
+        let place = self.find(name).ok_or_else(|| self.missing(name))?;
+        let mut reader = place.reader();
+        let mut start = 0;
+        match reader.token()? {
+            Token::Array(_) => {}
+            Token::Map(2) => {
+                let mut ahead = reader;
+                self.set(name, &mut ahead)?;
+                for _ in 0..3 {
+                    reader.token()?;
+                }
+                start = reader.position();
+            }
+            other => return Err(self.wrong(name, "an array", &other)),
+        }
+        Ok(EncodedKeys::new(kept(&self.message.document().slice(place.range.start + start..place.range.end))))
     }
 
     /// # Errors

@@ -10,6 +10,7 @@
 
 pub mod document;
 pub mod encode;
+mod encoded_keys;
 mod fields;
 pub mod frame;
 pub mod handshake;
@@ -24,6 +25,7 @@ pub mod value;
 
 pub use document::{DocumentError, Fields};
 pub use encode::{Batch, Encode, Encoder, encode_batch, encode_message};
+pub use encoded_keys::EncodedKeys;
 pub use frame::{FrameDecoder, FrameError, Message};
 pub use handshake::{Handshake, HandshakeError};
 pub use limits::Limits;

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
 use super::document::DocumentError;
+use super::encode::Encoder;
 use super::frame::Message;
 use super::limits::ELEMENTS_MAX;
 use super::msgpack::{Reader, Token};
@@ -77,12 +78,21 @@ pub(super) const PICKLED_TAIL: &[u8] = b"\xabcompression\x90\xaenum-sub-frames\x
 
 /// What plain bytes look like as a Dask value: `distributed.protocol.serialize(b"…")`.
 pub fn plain_bytes(bytes: Bytes) -> Serialized {
-    Serialized {
-        header: Bytes::from_static(
-            b"\x85\xaaserializer\xa4dask\xa4type\xa5bytes\xaasub-header\x80\xabcompression\x91\xc0\xaenum-sub-frames\x01",
-        ),
-        frames: vec![bytes],
-    }
+    plain_bytes_of(vec![bytes])
+}
+
+/// The same of bytes in pieces, which their reader joins: so none has to be copied here.
+pub fn plain_bytes_of(pieces: Vec<Bytes>) -> Serialized {
+    const BYTES: &[u8] = b"\x80\x04\x8c\x08builtins\x8c\x05bytes\x93.";
+    let mut encoder = Encoder::new();
+    encoder.encoded(b"\x86\xaaserializer\xa4dask\xa4type\xa5bytes\xaftype-serialized");
+    encoder.binary(BYTES);
+    encoder.encoded(b"\xaasub-header\x80\xabcompression");
+    encoder.array(pieces.len());
+    pieces.iter().for_each(|_| encoder.nil());
+    encoder.encoded(b"\xaenum-sub-frames");
+    encoder.unsigned(pieces.len() as u64);
+    Serialized { header: encoder.into_document().into(), frames: pieces }
 }
 
 /// What a pickle looks like as a Dask value (`Serialize` of the family `pickle`).

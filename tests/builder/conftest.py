@@ -73,7 +73,7 @@ class Builder:
         result = answer["result"]
         assert type(result) is bytes
         document = msgpack.unpackb(result, use_list=False, strict_map_key=False)
-        assert document["version"] == 2
+        assert document["version"] == 3
         return document if "error" in document else document | {"tasks": tuple(rows(document))}
 
     def python(self, source, *collections, worker=0, **request):

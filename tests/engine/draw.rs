@@ -66,16 +66,21 @@ pub(crate) fn graph(draw: &mut Draw) -> (Graph, Vec<TaskKey>) {
 
 /// Where a graph has a key and its dependencies, which are added to it where it lacks them.
 pub(crate) fn places(graph: &mut Graph, key: &TaskKey, dependencies: &[TaskKey]) -> (u32, Range<u32>) {
-    let place = |keys: &mut Vec<TaskKey>, key: &TaskKey| {
-        let place = keys.iter().position(|other| other == key).unwrap_or_else(|| {
-            keys.push(key.clone());
-            keys.len() - 1
-        });
-        place as u32
-    };
     let start = graph.edges.len() as u32;
-    graph.edges.extend(dependencies.iter().map(|dependency| place(&mut graph.keys, dependency)));
-    (place(&mut graph.keys, key), start..graph.edges.len() as u32)
+    for dependency in dependencies {
+        let place = place(graph, dependency);
+        graph.edges.push(place);
+    }
+    (place(graph, key), start..graph.edges.len() as u32)
+}
+
+/// Where a graph has a key, which is added to it where it lacks it.
+pub(crate) fn place(graph: &mut Graph, key: &TaskKey) -> u32 {
+    let place = graph.keys.iter().position(|other| other == key).unwrap_or_else(|| {
+        graph.keys.push(key.clone());
+        graph.keys.len() - 1
+    });
+    place as u32
 }
 
 pub(crate) fn requirements(draw: &mut Draw) -> Requirements {

@@ -40,7 +40,7 @@ use mainstay::engine::{
     WorkerSelector, WorkerStatus,
 };
 
-use crate::draw::places;
+use crate::draw::{place, places};
 use crate::show::{Names, show_instruction, show_states, show_story, show_summary, show_workers};
 
 /// An engine that is told what to do in words.
@@ -350,11 +350,12 @@ impl Play {
         let mut words: Vec<&str> = rest.split_whitespace().collect();
         match word {
             "submit" => {
-                let asked = asked_for(rest);
-                let parent = asked.options.iter().find(|(name, _)| *name == "parent");
+                let Asked { mut graph, wanted, options } = asked_for(rest);
+                let parent = options.iter().find(|(name, _)| *name == "parent");
                 let submitting_task = parent.map(|(_, parent)| key(parent));
-                let requirements = requirements(&asked.options, Requirements::default());
-                Stimulus::UpdateGraph { client, graph: asked.graph, wanted: asked.wanted, requirements, submitting_task }
+                let requirements = requirements(&options, Requirements::default());
+                let wanted = wanted.iter().map(|key| place(&mut graph, key)).collect();
+                Stimulus::UpdateGraph { client, graph, wanted, requirements, submitting_task }
             }
             "desire" => Stimulus::ClientDesiresKeys { client, keys: words.into_iter().map(key).collect() },
             "let-go" => Stimulus::ClientReleasesKeys { client, keys: words.into_iter().map(key).collect() },

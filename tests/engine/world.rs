@@ -9,7 +9,7 @@ use mainstay::engine::{
     Resources, RunId, Stimulus, Summary, WorkerId, WorkerProfile, WorkerSelector, WorkerStatus,
 };
 
-use crate::draw::{Draw, KEYS, amount, graph, key, requirements};
+use crate::draw::{Draw, KEYS, amount, graph, key, place, requirements};
 use crate::language::failure;
 use crate::simulated_worker::{Ending, SimulatedWorker, Task, Told};
 
@@ -362,8 +362,9 @@ impl World {
 
     fn submit(&mut self, draw: &mut Draw) {
         let client = ClientId(draw.below(CLIENTS));
-        let (graph, wanted) = graph(draw);
+        let (mut graph, wanted) = graph(draw);
         self.wants.extend(wanted.iter().map(|key| (client, key.clone())));
+        let wanted = wanted.iter().map(|key| place(&mut graph, key)).collect();
         let submitting_task = draw.one_in(5).then(|| key(draw.below(KEYS)));
         self.handle(Stimulus::UpdateGraph { client, graph, wanted, requirements: requirements(draw), submitting_task });
     }

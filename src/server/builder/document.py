@@ -62,6 +62,7 @@ def document(graph, clock, limits):
         annotation = annotations.index(key, graph.annotations.get(key))
         rows.append((form, start, length, flags, len(needed), annotation, order.get(key, 0)))
     outputs = [output_of(*output, index, graph.structures) for output in graph.outputs]
+    wanted = [place for output in outputs if output["name"] is None for place in output["keys"]]
     clock.phase("pickle")
     columns = zip(COLUMNS.items(), zip(*rows) if rows else [()] * len(COLUMNS))
     return {
@@ -75,7 +76,8 @@ def document(graph, clock, limits):
         "operator_call": hasattr(operator, "call"),
         "run_coroutine": run_specs.run_coroutine(),
         "annotation_table": annotations.values,
-        "outputs": outputs,
+        "wanted": packed("I", wanted),
+        "outputs": [output for output in outputs if output["name"] is not None],
         "shuffles": [shuffle_of(shuffle, index) for shuffle in shuffles],
         "statistics": clock.phases,
     }

@@ -47,6 +47,7 @@ The document: version, then either `error` {kind, message, traceback, line, exce
     operator_call       whether workers have `operator.call`
     run_coroutine       the pickle of the function that runs blobs of coroutine functions; nil if there are none
     annotation_table    [{retries, priority, workers, allow_other_workers, resources, executor}]
+    wanted              what `lower` was asked for: places in `keys`, 32 bits each
     outputs             [{name, type, keys (indices), header, frames, npartitions, structure}], empty for `lower`;
                         structure is nil, or for a container of collections a text that is equal for equal ones
     shuffles            [{id, spec, axes, partitions, outputs, places}], the peer-to-peer shuffles: the pickle of the spec;
@@ -84,7 +85,7 @@ if sys.version_info < (3, 12):
     # have them call one another, so that two graphs in the making could wait for each other for ever. As Python 3.12 has it:
     functools.cached_property.lock = property(lambda _: contextlib.nullcontext(), lambda *_: None)
 
-VERSION = 2
+VERSION = 3
 # How long futures that a source made are kept for the graph that needs them.
 HOLD_SECONDS = 60
 
@@ -236,6 +237,4 @@ def lower_graph(request, clock):
         if key not in graph.raw and key not in keys:
             raise KeyError(key)  # as a stock scheduler does
     graph.order = dict(request.get("internal_priority") or ()) or None
-    answer = document(graph, clock, request.get("limits") or {})
-    answer["outputs"] = []
-    return answer
+    return document(graph, clock, request.get("limits") or {})

@@ -4,6 +4,7 @@
 
 use crate::dask::{ClientName, Serialized, TaskKey};
 use crate::wire::document::{DocumentError, Fields, Items};
+use crate::wire::encoded_keys::EncodedKeys;
 use crate::wire::frame::Message;
 use crate::wire::value::Value;
 
@@ -88,7 +89,7 @@ pub struct UpdateGraph {
     /// Pickle of a `dask._expr.Expr`. Only the builder looks inside.
     pub expr_ser: Serialized,
     /// The keys that the Client wants. None at all where it only looks up a task.
-    pub keys: Vec<TaskKey>,
+    pub keys: EncodedKeys,
     /// Key to order, where the Client ordered the graph itself.
     pub internal_priority: Value,
     /// The task in which the Client runs.
@@ -168,7 +169,7 @@ impl UpdateGraph {
     fn read(fields: &Fields<'_>) -> Result<Self, DocumentError> {
         Ok(Self {
             expr_ser: fields.serialized("expr_ser")?,
-            keys: fields.shared_keys("keys")?,
+            keys: fields.encoded_keys("keys")?,
             internal_priority: fields.optional_value("internal_priority")?,
             submitting_task: fields.optional_key("submitting_task")?,
             fifo_timeout: fields.optional_value("fifo_timeout")?,

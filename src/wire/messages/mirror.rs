@@ -303,7 +303,7 @@ impl Encode for UpdateGraph {
     fn encode(&self, encoder: &mut Encoder) {
         head(encoder, "update-graph", 9);
         named(encoder, "expr_ser", self.expr_ser.clone());
-        named(encoder, "keys", Value::Set(self.keys.iter().map(Value::from).collect()));
+        named(encoder, "keys", Value::Set(self.keys.keys().iter().map(Value::from).collect()));
         named(encoder, "internal_priority", self.internal_priority.clone());
         named(encoder, "submitting_task", self.submitting_task.as_ref().map(Value::from));
         named(encoder, "fifo_timeout", self.fifo_timeout.clone());

@@ -108,6 +108,17 @@ impl Object {
         buffer.into()
     }
 
+    /// The pickle of a tuple with these elements and, as the last, bytes of which the pieces are given: none is copied.
+    pub fn dumps_with_pieces(elements: &[Self], pieces: Vec<Bytes>) -> Vec<Bytes> {
+        let mut head = vec![0x80, 4, b'('];
+        write_all(&mut head, elements);
+        write_binary_head(&mut head, pieces.iter().map(Bytes::len).sum());
+        let mut pickle = vec![head.into()];
+        pickle.extend(pieces.into_iter().filter(|piece| !piece.is_empty()));
+        pickle.push(Bytes::from_static(b"t."));
+        pickle
+    }
+
     fn write(&self, buffer: &mut Vec<u8>) {
         match self {
             Self::None => buffer.push(b'N'),
@@ -186,9 +197,13 @@ fn write_text(buffer: &mut Vec<u8>, text: &str) {
 }
 
 fn write_binary(buffer: &mut Vec<u8>, binary: &[u8]) {
-    buffer.push(0x8e);
-    buffer.extend_from_slice(&(binary.len() as u64).to_le_bytes());
+    write_binary_head(buffer, binary.len());
     buffer.extend_from_slice(binary);
+}
+
+fn write_binary_head(buffer: &mut Vec<u8>, length: usize) {
+    buffer.push(0x8e);
+    buffer.extend_from_slice(&(length as u64).to_le_bytes());
 }
 
 impl From<&Value> for Object {
