@@ -15,7 +15,7 @@ use crate::engine::collection::Output;
 use crate::engine::intake::{Intake, TakenIn};
 use crate::engine::owner::Owner;
 use crate::engine::task_table::TaskId;
-use crate::engine::{ClientId, CollectionId, Engine, OutputSummary, TaskCounts};
+use crate::engine::{ClientId, CollectionId, Engine, OutputSummary, Requirements, TaskCounts};
 
 /// A graph under way.
 #[derive(Debug)]
@@ -166,7 +166,7 @@ impl Engine {
             let is_last = intake.len() <= count;
             let is_whole = is_last && intake.is_untouched();
             let taken_in = self.take_in_tasks(intake, count);
-            self.wish_for(wishes, taken_in, is_whole);
+            self.wish_for(&intake.requirements, wishes, taken_in, is_whole);
             if let (true, true, Wishes::OfClient { others, is_wanted, .. }) = (is_last, intake.has_left_out(), &mut *wishes) {
                 let left_out = (0..intake.places()).filter(|place| is_wanted[*place as usize] && intake.id(*place).is_none());
                 *others = left_out.collect::<Vec<u32>>().into_iter();
@@ -189,7 +189,7 @@ impl Engine {
     }
 
     /// Wants what is wanted of tasks that were taken in; keeps the others, unless they are all there are.
-    fn wish_for(&mut self, wishes: &Wishes, taken_in: Vec<TakenIn>, is_whole: bool) {
+    fn wish_for(&mut self, requirements: &Requirements, wishes: &Wishes, taken_in: Vec<TakenIn>, is_whole: bool) {
         for TakenIn { id, place, annotations } in taken_in {
             match wishes {
                 Wishes::OfClient { client, .. } if wishes.is_for_client(place) => {
@@ -201,6 +201,7 @@ impl Engine {
                 Wishes::OfClient { .. } => {}
                 Wishes::OfCollection { collection, .. } => {
                     self.join_collection(id, *collection);
+                    self.adopt_orphan(id, *collection, requirements, annotations.as_deref());
                     if let (Some(collection), Some(_)) = (self.collections.get_mut(collection), &annotations) {
                         collection.annotate(id, annotations);
                     }

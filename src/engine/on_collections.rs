@@ -12,7 +12,7 @@ use crate::engine::owner::Owner;
 use crate::engine::task::Blame;
 use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
-use crate::engine::{CollectionId, Engine, Exception, Graph, Instruction, Past, Requirements, UnmatchedOverride};
+use crate::engine::{Annotations, CollectionId, Engine, Exception, Graph, Instruction, Past, Requirements, UnmatchedOverride};
 
 impl Engine {
     pub(super) fn on_collection_applied(&mut self, id: CollectionId, fifo_timeout_ms: u64, generation: Option<u64>) {
@@ -202,9 +202,21 @@ impl Engine {
     /// Whether no collection says under which conditions a task runs. What a Client said of it lasts until one does: the
     /// Client may go, or may have restricted it to workers that are gone.
     fn is_orphan(&self, task: TaskId) -> bool {
-        match self.tasks[task].origin {
-            Owner::Collection(id) => !self.collections.contains_key(&id),
+        let task = &self.tasks[task];
+        match task.origin {
+            Owner::Collection(id) => !task.member_of.contains(&id),
             Owner::Client(_) => true,
+        }
+    }
+
+    /// Has the collection's requirements apply to a member if no collection says under which conditions it runs.
+    pub(super) fn adopt_orphan(&mut self, task: TaskId, id: CollectionId, requirements: &Requirements, own: Option<&Annotations>) {
+        if self.is_orphan(task) {
+            self.tasks[task].origin = Owner::Collection(id);
+            self.set_requirements(task, requirements, own);
+            if self.has_retries_again(task) {
+                self.retry(task);
+            }
         }
     }
 

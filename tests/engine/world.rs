@@ -13,7 +13,7 @@ use crate::draw::{Draw, KEYS, amount, graph, key, place, requirements};
 use crate::language::failure;
 use crate::simulated_worker::{Ending, SimulatedWorker, Task, Told};
 
-const COLLECTIONS: u32 = 3;
+const COLLECTIONS: usize = 3;
 const CLIENTS: u32 = 3;
 const WORKERS_MAX: usize = 5;
 /// More than a settled world needs.
@@ -41,6 +41,8 @@ pub(crate) struct World {
     /// What each Client wants, as it sees it.
     wants: BTreeSet<(ClientId, TaskKey)>,
     collections: BTreeSet<CollectionId>,
+    /// The present collection of each name: one that is made again has another number.
+    named: [CollectionId; COLLECTIONS],
     /// Whether the engine may hear several things before it is asked what to do about them.
     puts_off: bool,
     /// How collections stood before the first thing that nothing was done about so far.
@@ -66,6 +68,7 @@ impl World {
             told: BTreeMap::new(),
             wants: BTreeSet::new(),
             collections: BTreeSet::new(),
+            named: std::array::from_fn(|index| CollectionId(index as u32)),
             puts_off: seed >= 2,
             before: None,
             trace: Vec::new(),
@@ -328,7 +331,7 @@ impl World {
     }
 
     fn build(&mut self, draw: &mut Draw) {
-        let collection = CollectionId(draw.below(COLLECTIONS));
+        let collection = self.named[draw.below(COLLECTIONS as u32) as usize];
         let (graph, wanted) = graph(draw);
         self.collections.insert(collection);
         if draw.one_in(2) {
@@ -345,11 +348,13 @@ impl World {
     }
 
     fn change_collection(&mut self, draw: &mut Draw) {
-        let collection = CollectionId(draw.below(COLLECTIONS));
+        let index = draw.below(COLLECTIONS as u32) as usize;
+        let collection = self.named[index];
         if draw.one_in(3) {
             self.collections.remove(&collection);
             self.built.remove(&collection);
             self.unbuilt.retain(|unbuilt| *unbuilt != collection);
+            self.named[index] = CollectionId(collection.0 + COLLECTIONS as u32);
             self.handle(Stimulus::CollectionRemoved { collection });
         } else {
             let requirements = requirements(draw);
