@@ -44,9 +44,18 @@ impl Error {
 
     /// Somebody else changed the object meanwhile, or it is gone: the next look at it settles this.
     pub(super) fn is_race(&self) -> bool {
+        self.is_gone() || self.refusal_of_write().is_some_and(is_conflict)
+    }
+
+    /// There is no such object.
+    pub(super) fn is_gone(&self) -> bool {
+        self.refusal_of_write().is_some_and(is_gone)
+    }
+
+    fn refusal_of_write(&self) -> Option<&kube::Error> {
         match self {
-            Self::WriteStatus(source) | Self::ChangeFinalizers(source) => is_gone(source) || is_conflict(source),
-            Self::Metadata { .. } | Self::ReadSource { .. } => false,
+            Self::WriteStatus(source) | Self::ChangeFinalizers(source) => Some(source),
+            Self::Metadata { .. } | Self::ReadSource { .. } => None,
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::api::PersistedCollection;
 use crate::api::labels::{FIELD_MANAGER, FINALIZER};
 use crate::controller::Identity;
-use crate::controller::error::{Error, is_gone};
+use crate::controller::error::Error;
 use crate::server::Handle;
 
 /// How long freeing memory may hold up a deletion.
@@ -77,7 +77,7 @@ pub(super) async fn remove(
     let mut finalizers = collection.metadata.finalizers.clone().unwrap_or_default();
     finalizers.retain(|finalizer| finalizer != FINALIZER);
     match patch(api, identity, collection, &finalizers).await {
-        Err(Error::ChangeFinalizers(error)) if is_gone(&error) => Ok(()),
+        Err(error) if error.is_gone() => Ok(()),
         other => other,
     }
 }

@@ -2,14 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::api::PersistedCollection;
 use crate::controller::Identity;
 use crate::controller::dereference::Fetched;
 use crate::controller::status::Written;
 use crate::controller::validate;
 use crate::server::{CollectionRequest, Past};
+
+/// After this time it is tried again though the watch shows nothing else.
+const REFUSED_MAX: Duration = Duration::from_secs(30);
 
 /// Of one object, by its uid.
 #[derive(Debug, Default)]
@@ -22,8 +27,29 @@ pub(super) struct Remembered {
     /// What the first status that was seen tells of an operator before this one.
     pub(super) past: Option<Past>,
     pub(super) written: Written,
+    pub(super) refused: Option<Refused>,
     pub(super) without_server_since: Option<Instant>,
     pub(super) releasing_since: Option<Instant>,
+}
+
+/// A version of the object for which a write was refused: there is a later one, or none, and every write would be refused until
+/// the watch shows that.
+#[derive(Debug)]
+pub(super) struct Refused {
+    version: Box<str>,
+    at: Instant,
+}
+
+impl Refused {
+    pub(super) fn of(collection: &PersistedCollection) -> Option<Self> {
+        Some(Self { version: collection.metadata.resource_version.as_deref()?.into(), at: Instant::now() })
+    }
+
+    /// For how long there is nothing to do about an object as it is shown.
+    pub(super) fn wait(&self, collection: &PersistedCollection) -> Option<Duration> {
+        let is_shown = collection.metadata.resource_version.as_deref() == Some(&*self.version);
+        REFUSED_MAX.checked_sub(self.at.elapsed()).filter(|wait| is_shown && !wait.is_zero())
+    }
 }
 
 #[derive(Debug)]
@@ -63,6 +89,11 @@ impl Memory {
 
     pub(super) fn forget(&self, uid: &str) {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+
+    /// Whether an object of this uid was looked at, and nobody has told since that it is gone.
+    pub(super) fn knows(&self, uid: &str) -> bool {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner).contains_key(uid)
     }
 
     /// Namespace and name of a uid.

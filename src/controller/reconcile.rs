@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::api::PersistedCollection;
 use crate::controller::dereference::{self, Kind};
 use crate::controller::finalizer::{self, Release};
-use crate::controller::memory::{Remembered, Validated};
+use crate::controller::memory::{Refused, Remembered, Validated};
 use crate::controller::plan::{self, plan};
 use crate::controller::status::{self, Situation, View};
 use crate::controller::validate::{self, validate};
@@ -36,19 +36,27 @@ pub async fn reconcile(collection: Arc<PersistedCollection>, context: Arc<Contex
     let remembered = context.memory.of(&identity);
     let mut remembered = remembered.lock().await;
     remembered.written.forget_what_shows(&collection);
+    if let Some(wait) = remembered.refused.as_ref().and_then(|refused| refused.wait(&collection)) {
+        return Ok(Some(wait));
+    }
+    remembered.refused = None;
     let look = Look {
         api: Api::namespaced(context.client.clone(), &identity.namespace),
         context: &context,
         identity: &identity,
         remembered: &mut remembered,
     };
-    let look_again = if collection.metadata.deletion_timestamp.is_some() {
-        look.release(&collection).await?
+    let looked = if collection.metadata.deletion_timestamp.is_some() {
+        look.release(&collection).await
     } else {
-        look.keep(&collection).await?
+        look.keep(&collection).await
     };
-    context.memory.succeeded(&identity.uid);
-    Ok(look_again)
+    match &looked {
+        Ok(_) => context.memory.succeeded(&identity.uid),
+        Err(error) if error.is_race() => remembered.refused = Refused::of(&collection),
+        Err(_) => {}
+    }
+    looked
 }
 
 struct Look<'a> {
@@ -96,17 +104,15 @@ impl Look<'_> {
             return self.await_server(collection, is_confidential).await;
         };
         self.remembered.without_server_since = None;
-        let is_new = self.remembered.applied.is_none();
         // Before anything is written of it: each write takes as long as many tasks.
         let report = apply::apply(&server, &request, &mut self.remembered.applied);
-        if let Err(error) = self.take(collection, is_confidential).await {
-            if is_new {
-                // Nothing holds the object, and it may be gone. If it is not, the next look hands it over again.
-                server.remove(&identity.uid);
-                self.remembered.applied = None;
-            }
-            return Err(error);
+        let taken = self.take(collection, is_confidential).await;
+        if !self.context.memory.knows(&identity.uid) || taken.as_ref().is_err_and(Error::is_gone) {
+            // It went meanwhile, and nobody will tell of it again.
+            server.remove(&identity.uid);
+            self.remembered.applied = None;
         }
+        taken?;
         let Some(report) = report else {
             return Ok(Some(look_again.map_or(ANSWER, |pause| pause.min(ANSWER))));
         };

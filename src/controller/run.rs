@@ -25,8 +25,6 @@ use crate::controller::{Context, Error, backoff};
 const CONCURRENCY: usize = 16;
 /// Objects of a list that are there at once.
 const LIST_PAGE: u32 = 100;
-/// After somebody else's change came in between.
-const AFTER_RACE: Duration = Duration::from_millis(250);
 /// How often all objects are looked at, though nothing calls for it.
 const RESYNC: Duration = Duration::from_secs(3600);
 
@@ -60,6 +58,7 @@ pub async fn run(context: Arc<Context>, namespaces: Vec<String>, changes: Change
 async fn pass_on(context: &Context, mut changes: Changes) {
     loop {
         let trigger = tokio::select! {
+            biased;
             Some(uid) = changes.reports.recv() => match context.memory.locate(&uid) {
                 Some((namespace, name)) => Trigger::Object { namespace, name },
                 None => continue,
@@ -96,6 +95,14 @@ async fn run_scope(context: Arc<Context>, namespace: Option<String>) {
         }
         let due = scope.queue.next().filter(|_| looks.len() < CONCURRENCY);
         tokio::select! {
+            // In this order, so that the same happens the same way each time; nothing here is ready for ever.
+            biased;
+            Some(Looked { object, is_done, again }) = looks.next() => {
+                if is_done {
+                    scope.on_looked(&object);
+                }
+                scope.queue.done(object, again.map(|pause| Instant::now() + pause));
+            }
             Some(event) = watch.next() => scope.on_watched(event),
             trigger = triggers.recv() => match trigger {
                 Ok(trigger) => scope.on_trigger(&trigger),
@@ -103,12 +110,6 @@ async fn run_scope(context: Arc<Context>, namespace: Option<String>) {
                 Err(broadcast::error::RecvError::Lagged(_)) => scope.call_all(None),
                 Err(broadcast::error::RecvError::Closed) => return,
             },
-            Some(Looked { object, is_done, again }) = looks.next() => {
-                if is_done {
-                    scope.on_looked(&object);
-                }
-                scope.queue.done(object, again.map(|pause| Instant::now() + pause));
-            }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             _ = resync.tick() => scope.call_all(None),
             _ = ending.wait_for(|ending| *ending), if !is_ending => {
@@ -245,11 +246,12 @@ async fn look(context: Arc<Context>, object: ObjectName, collection: PersistedCo
 
 fn after_error(context: &Context, collection: &PersistedCollection, error: &Error) -> Option<Duration> {
     let (name, namespace) = (collection.name_any(), collection.namespace().unwrap_or_default());
+    let uid = collection.uid().unwrap_or_default();
+    let failures = context.memory.failed(&uid);
     if error.is_race() {
         tracing::debug!(namespace, name, error = error.message(), "somebody else changed the object; looking again");
-        return Some(AFTER_RACE);
+        return Some(backoff::after_race(failures));
     }
-    let failures = context.memory.failed(&collection.uid().unwrap_or_default());
     tracing::warn!(namespace, name, reason = error.reason(), error = error.message(), failures, "reconciliation failed");
-    error.is_retryable().then(|| backoff::after(failures))
+    error.is_retryable().then(|| backoff::after(&uid, failures))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::world::{World, good_spec};
+use crate::world::{UID, World, good_spec, persisted};
 
 #[tokio::test(start_paused = true)]
 async fn new_collection_is_handed_over_then_said_to_be_worked_on_then_held() {
@@ -78,12 +78,39 @@ async fn finalizers_of_others_stay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn conflict_is_looked_at_again_and_what_was_handed_over_is_taken_back() {
+async fn conflict_is_looked_at_again_and_what_was_handed_over_stays() {
     let mut world = World::new();
     world.api.refuse("finalizers", 409);
     let outcome = world.reconcile().await;
     assert_eq!(outcome.result.unwrap_err().reason(), "ChangeFinalizers");
+    assert_eq!(world.stand_in.taken(), ["apply uid-1 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_handed_over_is_taken_back_from_an_object_that_is_gone() {
+    let mut world = World::new();
+    world.api.refuse("finalizers", 404);
+    world.reconcile().await.result.unwrap_err();
     assert_eq!(world.stand_in.taken(), ["apply uid-1 1", "remove uid-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_waits_until_the_watch_shows_why() {
+    for code in [404, 409] {
+        let mut world = World::new();
+        let stale = world.api.collection();
+        world.api.refuse("finalizers", code);
+        world.reconcile_cached(stale.clone()).await.result.unwrap_err();
+        world.stand_in.taken();
+        for _ in 0..100 {
+            world.pass(Duration::from_millis(100)).await;
+            assert_eq!(world.reconcile_cached(stale.clone()).await.settled(), [""; 0]);
+        }
+        assert_eq!(world.stand_in.taken(), [""; 0]);
+        world.stand_in.publish(UID, persisted());
+        let requests = world.reconcile().await.settled();
+        assert_eq!(requests[0], "status Persisted@1 Ready=True/Persisted");
+    }
 }
 
 #[tokio::test(start_paused = true)]
