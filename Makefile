@@ -46,7 +46,7 @@ OLDEST := $(basename $(notdir $(firstword $(shell ls dev/releases/*.txt | sort -
 # What Clients of the oldest release ask in another form than those of the newest.
 FORMERLY_OTHERS := publish_put publish_get publish_delete publish_wait_flush
 # Suites, those that need least first. Each is a target of its own.
-SUITES := check audit conformance-newest conformance-oldest differential envtest builder-test chart-test e2e
+SUITES := check simulate worker-model audit conformance-newest conformance-oldest differential envtest builder-test chart-test e2e
 
 .PHONY: test
 test: ## Run all tests, and bring up what they need; ends with the sum
@@ -71,6 +71,20 @@ advisories: ## Look for known holes in it; the database of advisories must be wi
 sbom: ## Write what goes into the binary, as CycloneDX, to .cache/mainstay.cdx.json
 	tool="$$(dev/prepare cargo-cyclonedx)"; env -u CARGO "$$tool" cyclonedx --format json --target x86_64-unknown-linux-gnu --override-filename mainstay.cdx
 	mv mainstay.cdx.json $(CACHE)/mainstay.cdx.json
+
+# SEEDS runs of each kind, from FROM; SEED=S TRACE=1 plays one again and tells what happens. NAME takes only tests with that in their name.
+SEEDS ?= 2000
+.PHONY: simulate
+simulate: ## Play SEEDS whole runs with faults, in one process each: the engine, then the controller
+	SEEDS=$(SEEDS) $(CARGO) test --quiet --profile simulation --no-default-features --test simulation $(NAME) -- --nocapture
+	SEEDS=$$(( $(SEEDS) / 10 )) $(CARGO) test --quiet --test simulation control$(if $(NAME),::$(NAME)) -- --nocapture
+
+.PHONY: worker-model
+worker-model: venv ## Compare the simulation's worker with the state machine of stock workers, newest and oldest
+	@mkdir -p $(CACHE)
+	SEQUENCES=$(abspath $(CACHE))/sequences.jsonl SEEDS=$(SEEDS) $(CARGO) test --quiet --no-default-features --test simulation sequences_of
+	for python in $(PYTHON) "$$(dev/prepare venv-$(OLDEST))/bin/python"; do \
+	  SEQUENCES=$(abspath $(CACHE))/sequences.jsonl "$$python" -m pytest -q tests/worker_model; done
 
 .PHONY: envtest
 envtest: ## Test the CRD and the controller against a real API server

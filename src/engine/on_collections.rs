@@ -210,7 +210,13 @@ impl Engine {
     }
 
     /// Has the collection's requirements apply to a member if no collection says under which conditions it runs.
-    pub(super) fn adopt_orphan(&mut self, task: TaskId, id: CollectionId, requirements: &Requirements, own: Option<&Annotations>) {
+    pub(super) fn adopt_orphan(
+        &mut self,
+        task: TaskId,
+        id: CollectionId,
+        requirements: &Requirements,
+        own: Option<&Annotations>,
+    ) {
         if self.is_orphan(task) {
             self.tasks[task].origin = Owner::Collection(id);
             self.set_requirements(task, requirements, own);

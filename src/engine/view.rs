@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::dask::{RunSpec, TaskKey, WorkerAddress};
+use crate::dask::{Priority, RunSpec, TaskKey, WorkerAddress};
 use crate::engine::collection::Collection;
 use crate::engine::requirement_table::{Requirement, RequirementId};
 use crate::engine::task::Fault;
@@ -195,6 +195,17 @@ impl Engine {
     /// The state of a task, as Dask calls it.
     pub fn task_state(&self, key: &TaskKey) -> Option<&'static str> {
         Some(self.tasks[self.tasks.id(key)?].state_name().as_str())
+    }
+
+    /// How urgent a task is.
+    pub fn priority(&self, key: &TaskKey) -> Option<Priority> {
+        Some(self.tasks[self.tasks.id(key)?].priority)
+    }
+
+    /// Whether a task can be run by any worker with a slot.
+    pub fn is_plain(&self, key: &TaskKey) -> bool {
+        let task = self.tasks.id(key).map(|id| &self.tasks[id]);
+        task.is_some_and(|task| !task.data_producer && *self.requirements.get(task.requirement) == Requirement::default())
     }
 
     pub fn knows(&self, key: &TaskKey) -> bool {

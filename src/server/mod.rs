@@ -70,7 +70,7 @@ pub use build_request::{Actors, BuildRequest, InlineTask, Input, Source};
 pub use clock::epoch_of_now;
 pub use handle::{BuildError, CollectionRequest, Handle, OutputInfo, Past, Refusal, Report, Stage};
 pub use inputs::{MissingInput, WhyMissing, describe_cycle};
-pub use stand_in::StandIn;
+pub use stand_in::{Asked, StandIn};
 
 use crate::comm::{Pool, Tls, scheme};
 use crate::engine::Engine;

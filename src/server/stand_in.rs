@@ -4,7 +4,16 @@ use std::sync::{Arc, PoisonError};
 
 use tokio::sync::mpsc;
 
-use crate::server::handle::{Command, Handle, Report, Reports};
+use crate::server::handle::{CollectionRequest, Command, Handle, Report, Reports};
+
+/// What a server is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asked {
+    Apply(Arc<CollectionRequest>),
+    Remove { uid: String },
+    WorkersChanged,
+    AllApplied,
+}
 
 /// Takes what its handle sends, and publishes the reports that it is given.
 #[derive(Debug)]
@@ -21,18 +30,29 @@ impl StandIn {
         (Handle { commands, reports: Arc::clone(&reports) }, Self { commands: commanded, reports })
     }
 
-    /// What was asked for since the last call: `apply UID GENERATION`, `remove UID`, `workers changed`.
-    pub fn taken(&mut self) -> Vec<String> {
-        let mut taken = Vec::new();
+    /// What was asked for since the last call.
+    pub fn asked(&mut self) -> Vec<Asked> {
+        let mut asked = Vec::new();
         while let Ok(command) = self.commands.try_recv() {
-            taken.push(match command {
-                Command::Apply(request) => format!("apply {} {}", request.uid, request.generation),
-                Command::Remove { uid } => format!("remove {uid}"),
-                Command::WorkersChanged => "workers changed".to_owned(),
-                Command::AllApplied => "all applied".to_owned(),
+            asked.push(match command {
+                Command::Apply(request) => Asked::Apply(request),
+                Command::Remove { uid } => Asked::Remove { uid },
+                Command::WorkersChanged => Asked::WorkersChanged,
+                Command::AllApplied => Asked::AllApplied,
             });
         }
-        taken
+        asked
+    }
+
+    /// The same in words: `apply UID GENERATION`, `remove UID`, `workers changed`, `all applied`.
+    pub fn taken(&mut self) -> Vec<String> {
+        let show = |asked: Asked| match asked {
+            Asked::Apply(request) => format!("apply {} {}", request.uid, request.generation),
+            Asked::Remove { uid } => format!("remove {uid}"),
+            Asked::WorkersChanged => "workers changed".to_owned(),
+            Asked::AllApplied => "all applied".to_owned(),
+        };
+        self.asked().into_iter().map(show).collect()
     }
 
     /// Reports on a collection.
