@@ -155,6 +155,8 @@ impl Engine {
         self.apply_requirements(id);
         let (retries, fifo_timeout_ms) = (before.retries, before.fifo_timeout_ms);
         if before != (Requirements { retries, fifo_timeout_ms, ..requirements }) {
+            // What came of the rest of its graph comes first, so that no worker is told of what nobody needs.
+            self.settle();
             self.recall(id);
         }
     }
