@@ -312,6 +312,7 @@ fn tests_that_documents_name_are_there() {
         "differential/test_futures.py",
         "conformance/test_coordination.py",
         "conformance/test_diagnostics.py",
+        "conformance/test_silence.py",
     ];
     let tests: String = files.map(|file| read(&format!("tests/{file}"))).concat();
     for name in read("docs/differences.md").split('`').skip(1).step_by(2).filter(|name| name.starts_with("test_")) {

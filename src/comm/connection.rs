@@ -26,9 +26,6 @@ use crate::wire::limits::Limits;
 
 /// A silent network is given up after this time, on both directions.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
-/// The same for a peer that may be busy for long: a Client that is told of a million results at once does not read for a
-/// minute, and the kernel counts that as silence although the peer's own kernel answers.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(300);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(10);
 /// A peer inside a message must send at least `BYTES_A_SECOND_MIN`, judged after this time.
 const SLOW_AFTER: Duration = Duration::from_secs(30);
@@ -253,13 +250,13 @@ impl Receiver {
 }
 
 impl Sender {
-    /// Has the peer be given up later when it does not read.
+    /// Has the peer be given up later when its kernel does not answer, or it does not read.
     ///
     /// # Errors
     /// When the socket is gone.
-    pub fn allow_for_busy_peer(&self) -> std::io::Result<()> {
+    pub fn give_up_after(&self, silence: Duration) -> std::io::Result<()> {
         #[cfg(target_os = "linux")]
-        SockRef::from(self.half.as_ref()).set_tcp_user_timeout(Some(BUSY_TIMEOUT))?;
+        SockRef::from(self.half.as_ref()).set_tcp_user_timeout(Some(silence))?;
         Ok(())
     }
 

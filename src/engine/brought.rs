@@ -216,7 +216,7 @@ impl Engine {
                 holders.push(replica.worker);
             }
         }
-        self.transition(id, TaskState::Memory(Replicas { holders, nbytes: first.nbytes, value_type: first.value_type }));
+        self.transition(id, TaskState::Memory(Replicas::new(holders, first.nbytes, first.value_type)));
         self.announce(id);
         self.note_adopted(id);
         self.stats.adopted_results += 1;
@@ -234,9 +234,10 @@ impl Engine {
         }
         // What it reads is where it runs.
         for dependency in self.tasks[id].dependencies.clone() {
-            if self.tasks[dependency].replicas().is_none()
-                && !(self.tasks[dependency].state_name() == StateName::Released && self.adopt_result(dependency))
-            {
+            if self.tasks[dependency].state_name() == StateName::Released {
+                self.adopt_result(dependency);
+            }
+            if !self.tasks[dependency].is_within_reach() {
                 return false;
             }
         }
@@ -299,7 +300,7 @@ impl Engine {
         let key = self.tasks[id].key.clone();
         let mut remains = Remains::default();
         match self.tasks[id].state().clone() {
-            TaskState::Memory(Replicas { holders, nbytes, value_type }) => {
+            TaskState::Memory(Replicas { holders, nbytes, value_type, .. }) => {
                 let replica = |worker| Replica { worker, nbytes, value_type, is_actor: self.tasks[id].is_actor_on(worker) };
                 remains.replicas = holders.iter().copied().map(replica).collect();
             }

@@ -81,9 +81,9 @@ impl<'e> Dependency<'e> {
         self.task.nbytes()
     }
 
-    /// Who holds it; somebody does.
+    /// Who holds it and can be asked; somebody can.
     pub fn holders(&self) -> impl ExactSizeIterator<Item = &'e WorkerAddress> + use<'e> {
         let engine = self.engine;
-        self.task.holders().iter().map(move |worker| &engine.workers[worker].profile.address)
+        engine.speaking(self.task.holders()).into_iter().map(move |worker| &engine.workers[&worker].profile.address)
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::engine::task::Task;
 use crate::engine::task_table::TaskId;
+use crate::engine::worker::Worker;
 use crate::engine::{Engine, Instruction, WorkerId, WorkerStatus};
 
 impl Engine {
@@ -24,13 +25,19 @@ impl Engine {
     }
 
     fn copy_away_from(&mut self, id: WorkerId, tasks: &[TaskId]) {
+        if self.workers.get(&id).is_some_and(Worker::is_silent) {
+            // Who fetched from it now would wait for it. It is asked for when it speaks again.
+            return;
+        }
         // What each other worker will hold: the one with the least is the next to take something.
         let others = self.workers.iter().filter(|(other, worker)| **other != id && worker.takes_tasks());
         let mut nbytes: BTreeMap<WorkerId, u64> = others.map(|(other, worker)| (*other, worker.nbytes)).collect();
         let mut replicas: BTreeMap<WorkerId, Vec<_>> = BTreeMap::new();
         // Two workers that close may hold the same: then it goes to neither.
-        let stays =
-            |holder: &WorkerId| self.workers.get(holder).is_some_and(|worker| worker.status != WorkerStatus::ClosingGracefully);
+        let stays = |holder: &WorkerId| {
+            let holder = &self.workers[holder];
+            holder.status != WorkerStatus::ClosingGracefully && !holder.is_silent()
+        };
         let is_leaving = |task: &&Task| task.holders().contains(&id) && !task.holders().iter().any(stays) && !task.actor;
         for task in tasks.iter().map(|task| &self.tasks[*task]).filter(is_leaving) {
             let Some((target, planned)) = nbytes.iter_mut().min_by_key(|(other, planned)| (**planned, **other)) else { return };

@@ -379,7 +379,7 @@ impl Engine {
         if !read.dependents.push(id) {
             return;
         }
-        let (is_missing, is_failed) = (read.replicas().is_none(), read.blame().is_some());
+        let (is_missing, is_failed) = (!read.is_within_reach(), read.blame().is_some());
         let task = &mut self.tasks[id];
         task.dependencies.push(dependency);
         task.missing += u32::from(is_missing);

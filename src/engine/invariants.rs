@@ -50,7 +50,7 @@ impl Engine {
         assert_eq!(step, None, "no step is left: {}", story());
         let dependencies = || task.dependencies.iter().map(|dependency| &self.tasks[*dependency]);
         let dependents = || task.dependents.to_list().into_iter().map(|dependent| &self.tasks[dependent]);
-        let missing = dependencies().filter(|dependency| dependency.replicas().is_none()).count();
+        let missing = dependencies().filter(|dependency| !dependency.is_within_reach()).count();
         assert_eq!(task.missing as usize, missing, "missing: {}", story());
         let failed = dependencies().filter(|dependency| dependency.blame().is_some()).count();
         assert_eq!(task.failed as usize, failed, "failed: {}", story());
@@ -62,6 +62,7 @@ impl Engine {
             let holders: BTreeSet<WorkerId> = replicas.holders.iter().copied().collect();
             assert!(!holders.is_empty() && holders.len() == replicas.holders.len(), "holders: {}", story());
             assert!(holders.iter().all(|holder| self.workers[holder].holds.contains(id)), "has_what: {}", story());
+            assert_eq!(replicas.out_of_reach, holders.iter().all(|holder| self.workers[holder].is_silent()), "{}", story());
         }
         if let TaskState::Processing(run) = task.state() {
             assert!(self.workers[&run.worker].processing.contains(&id), "it is on its worker: {}", story());
@@ -125,6 +126,8 @@ impl Engine {
             (&open, free_threads),
             "all and only workers that can be given more are open"
         );
+        let silent = self.workers.iter().filter(|(_, worker)| worker.is_silent()).map(|(id, _)| *id);
+        assert_eq!(self.silent, silent.collect(), "silent workers");
         let mut under_way = UserPriorities::default();
         let processing = self.tasks.iter().filter(|(_, task)| task.run().is_some());
         processing.for_each(|(_, task)| under_way.add(task.priority.user));

@@ -49,6 +49,7 @@ mod reduction;
 mod requirement_table;
 mod requirements;
 mod rules;
+mod silence;
 mod standing;
 mod stealing;
 mod stimulus;
@@ -157,6 +158,8 @@ pub struct Engine {
     free_threads: u32,
     /// All and only workers with more runs than threads.
     backlogged: BTreeSet<WorkerId>,
+    /// All and only workers that are silent.
+    silent: BTreeSet<WorkerId>,
     requirements: RequirementTable,
     /// Each by itself: the room of a map is often half empty.
     collections: BTreeMap<CollectionId, Box<Collection>>,
@@ -226,6 +229,7 @@ impl Engine {
             open: BTreeSet::new(),
             free_threads: 0,
             backlogged: BTreeSet::new(),
+            silent: BTreeSet::new(),
             requirements: RequirementTable::default(),
             collections: BTreeMap::new(),
             clients: BTreeMap::new(),
@@ -304,7 +308,7 @@ impl Engine {
     pub fn next_timeout(&self) -> Option<Millis> {
         let goes_on = !self.arrivals.is_empty() || !self.departures.is_empty() || !self.unforgotten.is_empty();
         let goes_on_at = goes_on.then_some(self.now);
-        [goes_on_at, self.balance_at, self.reduce_at].into_iter().flatten().min()
+        [goes_on_at, self.balance_at, self.reduce_at, self.silence_due_at()].into_iter().flatten().min()
     }
 
     fn take_in(&mut self, stimulus: Stimulus) {
@@ -317,6 +321,8 @@ impl Engine {
             Stimulus::WorkerHeartbeat { worker, memory, bandwidth, executing } => {
                 self.on_worker_heartbeat(worker, memory, bandwidth, &executing);
             }
+            Stimulus::WorkerSilent { worker } => self.on_worker_silent(worker),
+            Stimulus::WorkerHeard { worker } => self.on_worker_heard(worker),
             Stimulus::WorkerLeft { worker, expected, barriers } => {
                 self.on_worker_left(worker, expected);
                 barriers.iter().for_each(|barrier| self.on_shuffle_restarted(barrier));
@@ -372,6 +378,7 @@ impl Engine {
                 self.continue_arrivals();
                 self.continue_departures();
                 self.continue_forgetting();
+                self.lose_patience();
             }
         }
     }

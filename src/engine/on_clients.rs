@@ -181,7 +181,7 @@ impl Engine {
                 }
                 let value_type = self.types.intern(&[]);
                 let nbytes = nbytes.min(NBYTES_MAX);
-                self.transition(id, TaskState::Memory(Replicas { holders, nbytes, value_type }));
+                self.transition(id, TaskState::Memory(Replicas::new(holders, nbytes, value_type)));
             }
         }
         self.want(id, Owner::Client(client));

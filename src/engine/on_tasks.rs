@@ -61,7 +61,8 @@ impl Engine {
                 self.prefixes.observe(self.tasks[id].prefix, outcome.compute_ms);
                 let value_type = self.types.intern(&outcome.type_pickle);
                 let nbytes = outcome.nbytes.min(NBYTES_MAX);
-                self.transition(id, TaskState::Memory(Replicas { holders: smallvec![worker_id], nbytes, value_type }));
+                self.tasks[id].was_taken = false;
+                self.transition(id, TaskState::Memory(Replicas::new(smallvec![worker_id], nbytes, value_type)));
                 self.announce(id);
                 self.copy_away_late(worker_id, id);
             }
@@ -177,7 +178,7 @@ impl Engine {
         }
     }
 
-    /// A key without holders is in no run's way, since its dependents went back to waiting: the worker may forget it.
+    /// A key that nobody can fetch is in no run's way, since its dependents went back to waiting: the worker may forget it.
     pub(super) fn on_request_refresh_who_has(&mut self, worker: WorkerId, keys: Vec<TaskKey>) {
         if !self.workers.contains_key(&worker) {
             return self.ignore();
@@ -185,8 +186,8 @@ impl Engine {
         let mut who_has = Vec::new();
         for key in keys {
             match self.tasks.id(&key) {
-                Some(id) if !self.tasks[id].holders().is_empty() => {
-                    let holders = self.addresses(self.tasks[id].holders());
+                Some(id) if self.tasks[id].is_within_reach() => {
+                    let holders = self.addresses(&self.speaking_holders(id));
                     who_has.push((key, holders));
                 }
                 Some(id) if self.tasks[id].is_processing_on(worker) => {}

@@ -100,6 +100,7 @@ impl Engine {
         self.workers[&id].unsent_frees.clear();
         self.index_workers();
         self.workers.shift_remove(&id);
+        self.silent.remove(&id);
         for other in self.workers.keys() {
             self.out.push(Instruction::RemoveWorker { worker: *other, gone: address.clone() });
         }
@@ -118,7 +119,7 @@ impl Engine {
     /// Heartbeats name what runs, but the last one is up to seconds old, and a task that kills its worker may never be
     /// in one. So the threads that no named run occupies are taken to run the most urgent of the others: that is what
     /// the worker does with its queue. Runs that seceded have no thread but go on.
-    fn may_have_started(&self, worker: &Worker) -> Vec<TaskId> {
+    pub(super) fn may_have_started(&self, worker: &Worker) -> Vec<TaskId> {
         let mut started = Vec::new();
         let mut others: Vec<(Priority, TaskId)> = Vec::new();
         let mut free_threads = worker.profile.nthreads as usize;
@@ -230,7 +231,7 @@ impl Engine {
     }
 
     /// Follows up on what a worker can take having changed.
-    fn worker_capacity_changed(&mut self, id: WorkerId) {
+    pub(super) fn worker_capacity_changed(&mut self, id: WorkerId) {
         let flipped = self.requirements.worker_changed(id, &self.workers[&id]);
         self.reindex(id);
         self.unsettle_queues(&flipped);

@@ -61,8 +61,7 @@ impl Engine {
     /// The workers that may drop a result, the fullest first. As many replicas stay as there are tasks that will read it.
     fn superfluous_holders(&self, id: TaskId, read: &BTreeMap<WorkerId, TaskSet>) -> Vec<WorkerId> {
         let task = &self.tasks[id];
-        // Those that are closing will not be there for long.
-        let lasts = |worker: &&WorkerId| matches!(self.workers[*worker].status, WorkerStatus::Running | WorkerStatus::Paused);
+        let lasts = |worker: &&WorkerId| self.workers[*worker].lasts();
         let lasting = task.holders().iter().filter(lasts).count();
         let superfluous = lasting.saturating_sub((task.waiters as usize).max(1));
         if superfluous == 0 || task.actor {

@@ -34,6 +34,8 @@ pub(super) enum Step {
     FailByDependency,
     /// It is needed but nobody can say how to run it: scattered data that was lost.
     FailAsLost,
+    /// What waits for it has waited long enough for the silent workers that hold it: make it again.
+    Remake,
     /// Nobody needs it: let go of what is held or under way.
     Release,
     /// Nobody knows of it any more.
@@ -61,12 +63,14 @@ impl Engine {
             TaskState::Waiting if self.requirements.has_workers(task.requirement) => Some(Step::Queue),
             TaskState::Waiting => Some(Step::LackWorker),
 
-            TaskState::NoWorker | TaskState::Queued | TaskState::Processing(_) if task.missing > 0 => Some(Step::Wait),
+            TaskState::NoWorker | TaskState::Queued if task.missing > 0 => Some(Step::Wait),
+            TaskState::Processing(run) if task.missing > 0 => (!self.has_inputs_in_silence(task, run)).then_some(Step::Wait),
             TaskState::NoWorker => self.requirements.has_workers(task.requirement).then_some(Step::Queue),
             TaskState::Queued => (!self.requirements.has_workers(task.requirement)).then_some(Step::LackWorker),
             TaskState::Processing(_) => None,
 
-            TaskState::Memory(_) => (!needed).then_some(Step::Release),
+            TaskState::Memory(_) if !needed => Some(Step::Release),
+            TaskState::Memory(_) => self.is_to_be_made_again(task).then_some(Step::Remake),
 
             TaskState::Erred(_) if forgettable => Some(Step::Forget),
             // What failed it was given another try.
@@ -134,6 +138,7 @@ impl Engine {
                 let fault = refusal(self.tasks[id].key.clone(), Exception::LostDependencies { message });
                 self.fail(id, Blame::Own(fault));
             }
+            Step::Remake => self.give_up_replicas(id),
             Step::Release => self.release(id),
             Step::Forget => self.forget(id),
         }

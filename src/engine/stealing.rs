@@ -118,7 +118,7 @@ impl Engine {
 
     /// Takes runs back before the next dispatch: at once those that their worker was not told of yet, the others when it
     /// says that it has not started them.
-    fn take_back(&mut self, mut runs: Vec<(WorkerId, TaskId, RunId)>) {
+    pub(super) fn take_back(&mut self, mut runs: Vec<(WorkerId, TaskId, RunId)>) {
         runs.retain(|(worker, id, run_id)| {
             let unsent = &mut self.workers[worker].unsent;
             let place = unsent.iter().position(|other| other == run_id);

@@ -178,6 +178,14 @@ pub enum Stimulus {
         bandwidth: Option<f64>,
         executing: Vec<TaskKey>,
     },
+    /// Nothing was heard of the worker for a while, although others speak; its comm stands.
+    WorkerSilent {
+        worker: WorkerId,
+    },
+    /// A silent worker speaks again.
+    WorkerHeard {
+        worker: WorkerId,
+    },
     /// The comm ended. `expected` when the worker had said so or was told to: then no task is blamed. The shuffles with these
     /// barriers have lost data with it.
     WorkerLeft {
@@ -344,6 +352,8 @@ impl Stimulus {
             Self::WorkerStatusChanged { .. } => "worker-status-changed",
             Self::WorkerChanged { .. } => "worker-changed",
             Self::WorkerHeartbeat { .. } => "worker-heartbeat",
+            Self::WorkerSilent { .. } => "worker-silent",
+            Self::WorkerHeard { .. } => "worker-heard",
             Self::WorkerLeft { .. } => "worker-left",
             Self::WorkerInventory { .. } => "worker-inventory",
             Self::Hold { .. } => "hold",

@@ -25,6 +25,8 @@ pub struct Summary {
     /// Workers that satisfy the collection's own selector and resources, and all running workers.
     pub workers_matching: usize,
     pub workers_running: usize,
+    /// The names of workers of which nothing is heard, at most `SUMMARY_WORKERS_MAX`.
+    pub workers_silent: Vec<String>,
     /// Why tasks are in `no-worker`, for the requirement that holds back most of them.
     pub unrunnable: Option<Unrunnable>,
     /// How often an output key that was in memory was lost.

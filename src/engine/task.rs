@@ -22,7 +22,7 @@ pub(super) struct Task {
     state: TaskState,
     pub(super) dependencies: TaskList,
     pub(super) dependents: Dependents,
-    /// How many dependencies are not in `Memory`.
+    /// How many dependencies are not in `Memory`, or only on workers that are silent.
     pub(super) missing: u32,
     /// How many dependencies are `Erred`.
     pub(super) failed: u32,
@@ -47,6 +47,8 @@ pub(super) struct Task {
     pub(super) arriving: u16,
     pub(super) data_producer: bool,
     pub(super) actor: bool,
+    /// Was taken from a silent worker while it ran there. It may be what silences workers, so it is not taken from the next.
+    pub(super) was_taken: bool,
 }
 
 const _: () = assert!(size_of::<Task>() <= 304, "a task record has grown: a million of them are held");
@@ -93,6 +95,15 @@ pub(super) struct Replicas {
     pub(super) holders: SmallVec<[WorkerId; 4]>,
     pub(super) nbytes: u64,
     pub(super) value_type: TypeId,
+    /// All holders are silent, so nobody can fetch it for now. Kept by `transition`.
+    pub(super) out_of_reach: bool,
+}
+
+impl Replicas {
+    /// What workers said that they hold.
+    pub(super) fn new(holders: SmallVec<[WorkerId; 4]>, nbytes: u64, value_type: TypeId) -> Self {
+        Self { holders, nbytes, value_type, out_of_reach: false }
+    }
 }
 
 /// Why a task is erred.
@@ -206,6 +217,7 @@ impl Task {
             arriving: 0,
             data_producer: false,
             actor: false,
+            was_taken: false,
         }
     }
 
@@ -281,6 +293,11 @@ impl Task {
     /// Whether a worker has the actor itself: it ran there before others could fetch proxies.
     pub(super) fn is_actor_on(&self, worker: WorkerId) -> bool {
         self.actor && self.holders().first() == Some(&worker)
+    }
+
+    /// Whether the result is somewhere where others can fetch it.
+    pub(super) fn is_within_reach(&self) -> bool {
+        self.replicas().is_some_and(|replicas| !replicas.out_of_reach)
     }
 
     pub(super) fn holders(&self) -> &[WorkerId] {

@@ -63,6 +63,7 @@ impl Engine {
             "no transition {from_name:?} → {to_name:?}; story: {:#?}",
             self.story(&self.tasks[id].key)
         );
+        let was_within_reach = self.tasks[id].is_within_reach();
         self.leave(id);
         self.count(id, -1);
         let old = self.tasks[id].replace_state(to);
@@ -72,7 +73,7 @@ impl Engine {
         }
         self.count(id, 1);
         self.enter(id);
-        self.tell_neighbours(id, from_name, to_name);
+        self.tell_neighbours(id, from_name, to_name, was_within_reach);
         self.unsettled.push_back(id);
         if [Released, Erred].contains(&to_name) && self.tasks[id].prefix == self.barrier_prefix {
             self.end_shuffle(id);
@@ -114,15 +115,19 @@ impl Engine {
             }
             TaskState::Memory(replicas) => {
                 let (holders, nbytes) = (replicas.holders.clone(), replicas.nbytes);
+                let out_of_reach = self.are_silent(&holders);
                 for worker in holders {
                     self.index_replica(id, worker, nbytes);
+                }
+                if let Some(replicas) = self.tasks[id].replicas_mut() {
+                    replicas.out_of_reach = out_of_reach;
                 }
             }
         }
     }
 
     /// Updates what dependencies and dependents count, and names those that may have to move.
-    fn tell_neighbours(&mut self, id: TaskId, from: StateName, to: StateName) {
+    fn tell_neighbours(&mut self, id: TaskId, from: StateName, to: StateName, was_within_reach: bool) {
         if from.is_live() != to.is_live() {
             for index in 0..self.tasks[id].dependencies.len() {
                 let dependency = self.tasks[id].dependencies[index];
@@ -134,9 +139,10 @@ impl Engine {
         if [from, to].iter().all(|state| ![Memory, Erred].contains(state)) {
             return;
         }
+        let is_within_reach = self.tasks[id].is_within_reach();
         for dependent in self.tasks[id].dependents.to_list() {
             let task = &mut self.tasks[dependent];
-            match (from == Memory, to == Memory) {
+            match (was_within_reach, is_within_reach) {
                 (false, true) => task.missing -= 1,
                 (true, false) => task.missing += 1,
                 (false, false) | (true, true) => {}
@@ -237,6 +243,7 @@ impl Engine {
         let nbytes = *nbytes;
         self.index_replica(id, worker, nbytes);
         self.index_replicated(id);
+        self.update_reach(id);
     }
 
     /// A worker no longer holds a result. With the last replica the caller lets the task leave `Memory`.
@@ -246,6 +253,26 @@ impl Engine {
         let nbytes = *nbytes;
         self.unindex_replica(id, worker, nbytes);
         self.index_replicated(id);
+        self.update_reach(id);
+    }
+
+    /// Keeps what hangs on whether a result can be fetched, when its holders or their silence changed.
+    pub(super) fn update_reach(&mut self, id: TaskId) {
+        // With the last replica the task leaves `Memory`, and dependents hear of that.
+        let Some(replicas) = self.tasks[id].replicas().filter(|replicas| !replicas.holders.is_empty()) else { return };
+        let out_of_reach = self.are_silent(&replicas.holders);
+        if replicas.out_of_reach == out_of_reach {
+            return;
+        }
+        if let Some(replicas) = self.tasks[id].replicas_mut() {
+            replicas.out_of_reach = out_of_reach;
+        }
+        for dependent in self.tasks[id].dependents.to_list() {
+            let missing = &mut self.tasks[dependent].missing;
+            *missing = if out_of_reach { *missing + 1 } else { *missing - 1 };
+            self.unsettled.push_back(dependent);
+        }
+        self.unsettled.push_back(id);
     }
 
     /// A run gave its thread back: it no longer counts against the worker's slots.

@@ -28,6 +28,8 @@ pub struct WorkerView<'a> {
     pub id: WorkerId,
     pub profile: &'a WorkerProfile,
     pub status: WorkerStatus,
+    /// Nothing was heard of it for too long.
+    pub is_silent: bool,
     /// The sum of the results that it holds.
     pub nbytes: u64,
     /// What its process takes, by its own account.
@@ -70,6 +72,12 @@ impl Engine {
                 .filter(|worker| is_selected(&own, worker) && worker.profile.resources.covers(&own.resources))
                 .count(),
             workers_running: running().count(),
+            workers_silent: self
+                .silent
+                .iter()
+                .take(SUMMARY_WORKERS_MAX)
+                .map(|id| self.workers[id].profile.name.clone())
+                .collect(),
             unrunnable: self.summarise_unrunnable(id),
             losses: collection.losses,
             unmatched_overrides: collection.unmatched_overrides.clone(),
@@ -155,9 +163,11 @@ impl Engine {
         ready.filter(move |task| self.tasks[*task].member_of.contains(&collection))
     }
 
-    /// Where the replicas of a key are.
+    /// Where the replicas of a key are; those on silent workers only if there are no others.
     pub fn who_has(&self, key: &TaskKey) -> Vec<WorkerAddress> {
-        self.tasks.id(key).map_or_else(Vec::new, |id| self.addresses(self.tasks[id].holders()))
+        let Some(id) = self.tasks.id(key) else { return Vec::new() };
+        let speaking = self.speaking_holders(id);
+        self.addresses(if speaking.is_empty() { self.tasks[id].holders() } else { &speaking })
     }
 
     pub(super) fn addresses(&self, workers: &[WorkerId]) -> Vec<WorkerAddress> {
@@ -314,7 +324,7 @@ impl Engine {
 
     fn choose_among(&self, status: WorkerStatus, requirements: &Requirements) -> Option<WorkerId> {
         let own = own_requirement(requirements);
-        let running = self.workers.iter().filter(|(_, worker)| worker.status == status);
+        let running = self.workers.iter().filter(|(_, worker)| worker.status == status && !worker.is_silent());
         let rank = |worker: &Worker| match () {
             () if worker.profile.builder => Some(0),
             () if is_selected(&own, worker) => Some(1),
@@ -340,6 +350,7 @@ fn view(id: WorkerId, worker: &Worker) -> WorkerView<'_> {
         id,
         profile: &worker.profile,
         status: worker.status,
+        is_silent: worker.is_silent(),
         nbytes: worker.nbytes,
         memory: worker.memory,
         processing: worker.processing.len(),

@@ -8,6 +8,7 @@ use rustc_hash::FxBuildHasher;
 use crate::dask::TaskKey;
 use crate::engine::prefix::UNKNOWN_US;
 use crate::engine::requirement_table::Requirement;
+use crate::engine::silence::Silence;
 use crate::engine::task::Run;
 use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
@@ -76,6 +77,8 @@ pub(super) struct Worker {
     pub(super) indexed: Indexed,
     /// Whether it has changed since it was put there.
     pub(super) is_unindexed: bool,
+    /// Since it is silent.
+    pub(super) silence: Option<Silence>,
 }
 
 /// A run that was given up and still holds its resources and its thread.
@@ -142,12 +145,23 @@ impl Worker {
             unsent_frees: Vec::new(),
             indexed: Indexed::default(),
             is_unindexed: false,
+            silence: None,
         }
     }
 
     /// Runs tasks at all: whether there is room is another question.
     pub(super) fn takes_tasks(&self) -> bool {
-        self.status == WorkerStatus::Running && !self.profile.builder
+        self.status == WorkerStatus::Running && !self.profile.builder && !self.is_silent()
+    }
+
+    /// Nothing was heard of it for too long, although its connection stands.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silence.is_some()
+    }
+
+    /// Whether what it holds will be there, as far as anybody knows.
+    pub(super) fn lasts(&self) -> bool {
+        matches!(self.status, WorkerStatus::Running | WorkerStatus::Paused) && !self.is_silent()
     }
 
     /// How many runs want a thread.
@@ -204,9 +218,10 @@ impl Worker {
         self.takes_tasks() && (self.has_slot() || (self.is_being_fed && self.can_be_fed()))
     }
 
-    /// Whether it has more runs than threads.
+    /// Whether it has more runs than threads, and can be asked for them.
     pub(super) fn has_backlog(&self) -> bool {
-        self.in_flight() > 0 && self.in_flight() + self.blocked > self.profile.nthreads
+        let is_full = self.in_flight() > 0 && self.in_flight() + self.blocked > self.profile.nthreads;
+        is_full && !self.is_silent()
     }
 
     /// Whether no thread has anything to do.

@@ -50,6 +50,10 @@ const CONNECTIONS_MAX: usize = 10_000;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A peer that shook hands must say what it is within this time.
 const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A Client that is told of a million results at once does not read for a minute, and the kernel counts that as silence.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(300);
+/// A network may be cut for half a minute. What was sent then is sent again after twice the time it took last.
+const WORKER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a worker waits for its pod to become known.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// A longer document, such as a million keys that a Client wants, is read beside the loop of the namespace.
@@ -312,6 +316,7 @@ async fn worker_stream(first: &Request, connection: Connection, reception: &Rece
     };
     receiver.share(None);
     receiver.set_limits(Limits::REGISTERED);
+    sender.give_up_after(WORKER_TIMEOUT).map_err(CommError::Io)?;
     let _registered = reception.guests.register(peer.ip());
     let versions = first.fields().optional_value("versions")?;
     let arrival = Box::new(Arrival { registration, versions, facts, outbox: Outbox::start(sender), peer: peer.ip() });
@@ -382,7 +387,7 @@ async fn client_stream(first: &Request, connection: Connection, reception: &Rece
     }
     receiver.share(None);
     receiver.set_limits(Limits::REGISTERED);
-    sender.allow_for_busy_peer().map_err(CommError::Io)?;
+    sender.give_up_after(CLIENT_TIMEOUT).map_err(CommError::Io)?;
     let _registered = reception.guests.register(peer.ip());
     let (answer, answered) = oneshot::channel();
     let versions = first.fields().optional_value("versions")?;

@@ -50,6 +50,7 @@ mod rivals;
 mod scaling;
 mod scatter;
 mod shuffles;
+mod silence;
 mod stand_in;
 mod task_stream;
 mod throttle;

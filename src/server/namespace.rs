@@ -30,6 +30,7 @@ use crate::server::plugins::Plugins;
 use crate::server::restart::Restarts;
 use crate::server::retire::Retirements;
 use crate::server::reunion::Reunion;
+use crate::server::silence::Listening;
 use crate::server::task_stream::TaskStream;
 use crate::server::topics::Topics;
 use crate::server::workers::Workers;
@@ -47,6 +48,7 @@ const TICK: Duration = Duration::from_millis(200);
 pub(crate) struct Namespace {
     pub(crate) engine: Engine,
     pub(crate) workers: Workers,
+    pub(crate) listening: Listening,
     pub(crate) clients: Clients,
     pub(crate) datasets: Datasets,
     pub(crate) collections: Collections,
@@ -116,6 +118,7 @@ impl Namespace {
         Self {
             engine,
             workers: Workers::default(),
+            listening: Listening::default(),
             clients: Clients::default(),
             datasets: Datasets::default(),
             collections: Collections::default(),
@@ -276,6 +279,7 @@ impl Namespace {
     }
 
     fn on_tick(&mut self) {
+        self.watch_for_silence();
         self.drop_silent_workers();
         self.go_on_reuniting();
         self.forget_refusal();

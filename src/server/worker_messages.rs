@@ -1,19 +1,20 @@
 //! What workers say on their streams.
 
-use std::time::Instant;
-
 use crate::dask::{TaskKey, readable_exception};
 use crate::engine::{self, Failure, RunId, Stimulus, WorkerId, WorkerStatus};
 use crate::server::carry_out::run_of_steal_request;
 use crate::server::namespace::Namespace;
+use crate::server::silence;
 use crate::server::workers::{declared, status};
 use crate::wire::messages::{FromWorker, HeldKey, Inventory, StartedRun, TaskErred, TaskFinished};
 use crate::wire::value::Value;
 
 impl Namespace {
     pub(crate) fn on_worker_says(&mut self, worker: WorkerId, messages: Vec<FromWorker>) {
-        let Some(entry) = self.workers.entries.get_mut(&worker) else { return };
-        entry.last_seen = Instant::now();
+        if self.workers.get(worker).is_none() {
+            return;
+        }
+        self.heard_of(worker);
         for message in messages {
             let is_last = matches!(message, FromWorker::CloseStream);
             self.on_worker_message(worker, message);
@@ -34,6 +35,7 @@ impl Namespace {
             FromWorker::ReleaseWorkerData { key } => Stimulus::ReleaseWorkerData { worker, key },
             FromWorker::AddKeys { keys } => Stimulus::AddKeys { worker, keys },
             FromWorker::RequestRefreshWhoHas { keys } => Stimulus::RequestRefreshWhoHas { worker, keys },
+            FromWorker::StealResponse { stimulus_id, .. } if silence::is_answer(&stimulus_id) => return,
             FromWorker::StealResponse { key, state, stimulus_id } => {
                 // Without a run it answers no question of ours.
                 let run_id = run_of_steal_request(&stimulus_id).unwrap_or(RunId(0));

@@ -80,6 +80,10 @@ pub(crate) struct Worker {
     batch: Batch,
     pub(crate) last_seen: Instant,
     last_seen_unix: f64,
+    /// Nothing was heard of it for too long.
+    pub(crate) is_silent: bool,
+    /// When it was asked last whether it is there.
+    pub(crate) asked: Option<Instant>,
     /// It has said that it closes, or was told to.
     pub(crate) is_leaving: bool,
     /// It outlives its scheduler.
@@ -200,7 +204,7 @@ impl Workers {
 
 /// Seconds between the heartbeats of each of so many peers: so that there are about as many a second however many peers
 /// there are. They tell how much memory is used and what runs, and nothing waits for that; that one is gone is told by its
-/// connection.
+/// connection, and whether one is silent is asked.
 pub(crate) fn heartbeat_interval(peers: usize) -> f64 {
     (peers as f64 / HEARTBEATS_A_SECOND).clamp(HEARTBEAT_SECONDS_MIN, HEARTBEAT_SECONDS_MAX)
 }
@@ -332,6 +336,8 @@ impl Namespace {
             batch: Batch::default(),
             last_seen: Instant::now(),
             last_seen_unix: unix_seconds(),
+            is_silent: false,
+            asked: None,
             is_leaving: false,
             keeps,
         };
@@ -422,8 +428,8 @@ impl Namespace {
             // One that is not registered yet is told what others are: "missing" makes a worker exit.
             return if is_let_go { rpc::missing() } else { answer };
         };
+        self.heard_of(worker);
         let Some(entry) = self.workers.entries.get_mut(&worker) else { return answer };
-        entry.last_seen = Instant::now();
         entry.last_seen_unix = unix_seconds();
         let HeartbeatWorker { metrics, memory, bandwidth, executing, .. } = heartbeat;
         let nbytes = self.engine.worker(worker).map_or(0, |worker| worker.nbytes);

@@ -159,6 +159,9 @@ pub(crate) fn show_summary(engine: &Engine, collection: CollectionId) -> Vec<Str
         format!("priority {user_priority} generation {generation}{}, {nbytes}B", position(&summary)),
         format!("workers {} of {} match", summary.workers_matching, summary.workers_running),
     ];
+    if !summary.workers_silent.is_empty() {
+        lines.push(format!("nothing is heard of {}", summary.workers_silent.join(" ")));
+    }
     for output in &summary.outputs {
         let (name, keys, in_memory, erred) = (&output.name, output.keys, output.in_memory, output.erred);
         lines.push(format!("output {name}: {in_memory} of {keys} in memory, {erred} erred, {}B", output.nbytes));

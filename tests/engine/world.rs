@@ -36,6 +36,7 @@ pub(crate) struct World {
     unbuilt: Vec<CollectionId>,
     config: Config,
     seed: u64,
+    silent: BTreeSet<WorkerId>,
     /// What each Client was told last of each key.
     told: BTreeMap<(ClientId, TaskKey), &'static str>,
     /// What each Client wants, as it sees it.
@@ -65,6 +66,7 @@ impl World {
             unbuilt: Vec::new(),
             config,
             seed,
+            silent: BTreeSet::new(),
             told: BTreeMap::new(),
             wants: BTreeSet::new(),
             collections: BTreeSet::new(),
@@ -177,10 +179,10 @@ impl World {
         let mut draw = Draw::new(number);
         self.now.0 += u64::from(draw.below(300));
         // What else somebody does comes after what was heard, as in a server.
-        if !matches!(kind % 38, 0..=20 | 24) {
+        if !matches!(kind % 39, 0..=20 | 24) {
             self.act();
         }
-        match kind % 38 {
+        match kind % 39 {
             0..=6 => self.deliver_to_worker(&mut draw),
             7..=13 => self.deliver_to_engine(&mut draw),
             14..=18 => self.end_a_run(&mut draw),
@@ -200,6 +202,7 @@ impl World {
             33 | 34 => self.come_back(),
             35 => self.rebuild(),
             36 => self.handle(Stimulus::Hold { holds: false }),
+            37 => self.fall_silent(&mut draw),
             _ => self.handle(Stimulus::Timeout),
         }
     }
@@ -207,6 +210,21 @@ impl World {
     fn any_worker(&self, draw: &mut Draw, fits: impl Fn(&SimulatedWorker) -> bool) -> Option<WorkerId> {
         let ids: Vec<WorkerId> = self.workers.values().filter(|worker| fits(worker)).map(|worker| worker.id).collect();
         draw.pick(&ids)
+    }
+
+    /// For as long as nothing is heard of it: it may go on working all the same.
+    fn fall_silent(&mut self, draw: &mut Draw) {
+        if let Some(id) = self.any_worker(draw, |_| true) {
+            self.now.0 += u64::from(draw.below(30_000));
+            self.silent.insert(id);
+            self.handle(Stimulus::WorkerSilent { worker: id });
+        }
+    }
+
+    fn hear_of(&mut self, id: WorkerId) {
+        if self.silent.remove(&id) {
+            self.handle(Stimulus::WorkerHeard { worker: id });
+        }
     }
 
     fn deliver_to_worker(&mut self, draw: &mut Draw) {
@@ -219,6 +237,7 @@ impl World {
         if let Some(id) = self.any_worker(draw, |worker| !worker.outbox.is_empty())
             && let Some(stimulus) = self.workers.get_mut(&id).expect("a worker").outbox.pop_front()
         {
+            self.hear_of(id);
             self.say(stimulus);
             if draw.one_in(3) {
                 self.act();
@@ -284,6 +303,7 @@ impl World {
         self.config.epoch += 1;
         self.engine = Engine::new(self.config.clone(), self.seed);
         self.absent.extend(std::mem::take(&mut self.workers).into_values().filter(|_| !draw.one_in(5)));
+        self.silent.clear();
         self.unbuilt = self.built.keys().copied().collect();
         self.collections.clear();
         self.wants.clear();
@@ -312,6 +332,7 @@ impl World {
     fn leave(&mut self, draw: &mut Draw) {
         if let Some(id) = self.any_worker(draw, |_| true) {
             self.workers.remove(&id);
+            self.silent.remove(&id);
             let barriers = (0..draw.below(3)).map(|_| key(draw.below(KEYS))).collect();
             self.handle(Stimulus::WorkerLeft { worker: id, expected: draw.one_in(3), barriers });
         }
@@ -326,6 +347,7 @@ impl World {
 
     fn heartbeat(&mut self, draw: &mut Draw) {
         if let Some(id) = self.any_worker(draw, |_| true) {
+            self.hear_of(id);
             self.hear(self.workers[&id].heartbeat());
         }
     }
@@ -462,6 +484,9 @@ impl World {
         self.join(&mut draw, true);
         for worker in self.workers.values_mut() {
             worker.become_status(WorkerStatus::Running);
+        }
+        for id in std::mem::take(&mut self.silent) {
+            self.handle(Stimulus::WorkerHeard { worker: id });
         }
         // What was restricted to a worker that has gone waits for it for ever, as it was asked to.
         self.handle(Stimulus::RestrictTasks { tasks: (0..KEYS).map(|index| (key(index), None)).collect() });

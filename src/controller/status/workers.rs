@@ -8,11 +8,24 @@ use crate::server::Refusal;
 use super::View;
 use super::judge::Judgement;
 
-/// Most pods that a message names.
-const PODS_SHOWN_MAX: usize = 3;
+/// Most pods or workers that a message names.
+const NAMES_SHOWN_MAX: usize = 3;
 
 /// The condition WorkersAvailable of a collection whose graph runs.
 pub(super) fn judge(summary: &Summary, view: &View<'_>) -> Judgement {
+    let judgement = judge_speaking(summary, view);
+    let silent = &summary.workers_silent;
+    match silent.as_slice() {
+        [] => judgement,
+        names => {
+            let message = format!("{}; nothing is heard of {}", judgement.message, name_some("worker", names));
+            Judgement { message, ..judgement }
+        }
+    }
+}
+
+/// Without those of which nothing is heard: their tasks go elsewhere.
+fn judge_speaking(summary: &Summary, view: &View<'_>) -> Judgement {
     if let Some(unrunnable) = &summary.unrunnable {
         let (reason, why) = explain(unrunnable, view);
         let tasks = match unrunnable.tasks {
@@ -57,7 +70,7 @@ fn no_workers(view: &View<'_>) -> (&'static str, String) {
         return (reasons::WORKER_POD_FAILING, trouble);
     }
     if !meant.is_empty() {
-        let names = name_some(&meant);
+        let names = name_pods(&meant);
         return (reasons::NO_WORKERS, format!("no worker has registered yet; {names} should become one, see its log"));
     }
     let message =
@@ -78,7 +91,7 @@ fn no_match(selector: &WorkerSelector, running: usize, view: &View<'_>) -> (&'st
         let workers = if running == 1 { "1 worker runs".to_owned() } else { format!("{running} workers run") };
         return (reasons::NO_MATCHING_WORKER, format!("the selector {selector} matches no pod; {workers}, none of them has it"));
     }
-    let names = name_some(&matching);
+    let names = name_pods(&matching);
     let message = format!("the selector {selector} matches {names}, but no worker there has registered");
     (reasons::NO_MATCHING_WORKER, message)
 }
@@ -125,12 +138,16 @@ fn describe_trouble(pods: &[&PodFacts]) -> Option<String> {
     Some(format!("worker pod {} {what}{others}: {}{message}", pod.name, trouble.reason))
 }
 
-fn name_some(pods: &[&PodFacts]) -> String {
-    let names = pods.iter().take(PODS_SHOWN_MAX).map(|pod| pod.name.as_str()).collect::<Vec<_>>().join(", ");
-    match pods.len() {
-        1 => format!("pod {names}"),
-        count if count <= PODS_SHOWN_MAX => format!("pods {names}"),
-        count => format!("pods {names} and {} more", count - PODS_SHOWN_MAX),
+fn name_pods(pods: &[&PodFacts]) -> String {
+    name_some("pod", &pods.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>())
+}
+
+fn name_some<S: AsRef<str>>(kind: &str, all: &[S]) -> String {
+    let names = all.iter().take(NAMES_SHOWN_MAX).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    match all.len() {
+        1 => format!("{kind} {names}"),
+        count if count <= NAMES_SHOWN_MAX => format!("{kind}s {names}"),
+        count => format!("{kind}s {names} and {} more", count - NAMES_SHOWN_MAX),
     }
 }
 
