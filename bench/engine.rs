@@ -77,6 +77,7 @@ impl Driver {
                 address: WorkerAddress::new(format!("tcp://10.0.{}.{}:40000", worker.0 / 256, worker.0 % 256)),
                 name: format!("w-{}", worker.0),
                 pod: None,
+                node: None,
                 nthreads,
                 memory_limit: None,
                 resources: Resources::default(),

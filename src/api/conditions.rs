@@ -21,7 +21,10 @@ pub const GRAPH_ACCEPTED: &str = "GraphAccepted";
 /// Every task has a running worker that may take it.
 pub const WORKERS_AVAILABLE: &str = "WorkersAvailable";
 
-/// Every condition that a collection has, in the order of its way.
+/// There are as many copies of the outputs as spec.persistence asks for; only then is there this condition.
+pub const REPLICATED: &str = "Replicated";
+
+/// Every condition that any collection has, in the order of its way.
 pub const ALL: [&str; 6] = [READY, RECONCILING, STALLED, SOURCE_RESOLVED, GRAPH_ACCEPTED, WORKERS_AVAILABLE];
 
 /// Why a condition has its status.
@@ -81,6 +84,13 @@ pub mod reasons {
     pub const NOT_SERIALIZABLE: &str = "NotSerializable";
     /// The graph could not be made for another reason, which the message gives.
     pub const BUILD_FAILED: &str = "BuildFailed";
+
+    /// Every output key in memory has its copies; nothing to do.
+    pub const REPLICATED: &str = "Replicated";
+    /// Copies are being made; nothing to do.
+    pub const REPLICATING: &str = "Replicating";
+    /// There are fewer workers than copies are wanted: start more, or lower spec.persistence.replicas.
+    pub const TOO_FEW_WORKERS: &str = "TooFewWorkers";
 
     /// Workers that may run the tasks are there; nothing to do.
     pub const WORKERS_AVAILABLE: &str = "WorkersAvailable";

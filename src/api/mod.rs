@@ -12,10 +12,10 @@ mod status;
 
 pub use schema::crds;
 pub use source::{Entrypoint, InlineTask, KeySelector, PythonFrom, Source};
-pub use spec::{Actors, Input, LabelRequirement, Override, PersistedCollection, PersistedCollectionSpec, Workers};
+pub use spec::{Actors, Input, LabelRequirement, Override, PersistedCollection, PersistedCollectionSpec, Persistence, Workers};
 pub use status::{
-    FailureStatus, OutputStatus, PersistedCollectionStatus, Phase, PriorityStatus, RetriesStatus, TaskRetriesStatus, TasksStatus,
-    WorkerStatus,
+    FailureStatus, OutputStatus, PersistedCollectionStatus, Phase, PriorityStatus, ReplicasStatus, RetriesStatus,
+    TaskRetriesStatus, TasksStatus, WorkerStatus,
 };
 
 /// The limits that the schema and `controller::validate` both hold to.
@@ -26,7 +26,7 @@ pub mod limits {
     pub use super::spec::{
         ACTOR_TASKS_MAX, AMOUNT_MAX, COLLECTIONS_MAX, EXPRESSION_VALUES_MAX, FIFO_TIMEOUT_LENGTH_MAX, FIFO_TIMEOUT_SECONDS_MAX,
         FREE_FORM_BYTES_MAX, FREE_FORM_PROPERTIES_MAX, INPUTS_MAX, LABEL_EXPRESSIONS_MAX, LABELS_MAX, OVERRIDE_KEYS_LENGTH_MAX,
-        OVERRIDES_MAX, PRIORITY_MAX, RESOURCES_MAX, RETRIES_MAX, WORKER_NAMES_MAX,
+        OVERRIDES_MAX, PRIORITY_MAX, REPLICAS_MAX, RESOURCES_MAX, RETRIES_MAX, WORKER_NAMES_MAX,
     };
     pub use super::status::{
         FAILURES_MAX, OUTPUTS_MAX, RETRIED_MAX, STATUS_EXCEPTION_LENGTH_MAX, STATUS_KEY_LENGTH_MAX, STATUS_MESSAGE_LENGTH_MAX,

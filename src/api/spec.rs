@@ -34,6 +34,8 @@ pub const RESOURCES_MAX: usize = 16;
 pub const AMOUNT_MAX: f64 = 1e12;
 /// Most retries of a task.
 pub const RETRIES_MAX: i64 = 1000;
+/// Most copies of an output.
+pub const REPLICAS_MAX: i64 = 16;
 /// The largest priority, and as a negative number the smallest.
 pub const PRIORITY_MAX: f64 = 1e9;
 /// The longest FIFO timeout: a year.
@@ -231,6 +233,10 @@ pub struct PersistedCollectionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actors: Option<Actors>,
 
+    /// How the outputs are kept. Without it, in the memory of one worker each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<Persistence>,
+
     // Atomic, since the order counts.
     /// Other conditions for some of the tasks, by patterns of their keys, for example {keys: "load-*", retries: 5}. They take
     /// precedence over what the source says of a task, and may be changed while the graph runs: nothing is built or computed
@@ -346,6 +352,20 @@ pub struct Actors {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = ACTOR_TASKS_MAX))]
     pub tasks: BTreeMap<String, bool>,
+}
+
+/// How outputs are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct Persistence {
+    /// How many workers hold each key of the outputs, for as long as the object exists. Copies are made in the background, on
+    /// different nodes where there are some, and again when one is lost. They are not made of actors. 1 to 16. Default: 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = REPLICAS_MAX))]
+    pub replicas: i64,
+}
+
+fn one() -> i64 {
+    1
 }
 
 fn yes() -> bool {

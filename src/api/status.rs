@@ -67,7 +67,8 @@ pub struct PersistedCollectionStatus {
     pub phase: Option<Phase>,
 
     /// Ready is what to wait for. Reconciling and Stalled say whether it is being worked on, or cannot go on without you;
-    /// SourceResolved, GraphAccepted and WorkersAvailable say how far it came.
+    /// SourceResolved, GraphAccepted and WorkersAvailable say how far it came; Replicated, if spec.persistence asks for
+    /// copies, whether they are there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -103,6 +104,10 @@ pub struct PersistedCollectionStatus {
     #[schemars(length(max = WORKERS_MAX))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub workers: Vec<WorkerStatus>,
+
+    /// How many copies of the outputs there are, if spec.persistence asks for more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<ReplicasStatus>,
 
     /// Memory that the outputs take, in bytes; each key once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,6 +180,18 @@ pub struct TaskRetriesStatus {
     pub key: String,
     /// How many of its runs failed; the task fails when there are more than its retries.
     pub failed: i64,
+}
+
+/// How far the outputs are copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct ReplicasStatus {
+    /// spec.persistence.replicas, as it is in force.
+    pub wanted: i64,
+    /// How many copies there are at least of a key that is in memory; those on workers that are closing, or of which nothing
+    /// is heard, do not count.
+    pub least: i64,
+    /// How many keys in memory have fewer copies than wanted.
+    pub short: i64,
 }
 
 /// What decides the order of tasks.

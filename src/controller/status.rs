@@ -54,6 +54,9 @@ pub fn compute(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, no
     let mut status = previous.cloned().unwrap_or_default();
     let verdict = judge::judge(previous, view);
     let (phase, takes_generation) = (verdict.phase, verdict.takes_generation);
+    if !verdict.is_replicating() {
+        status.conditions.retain(|condition| condition.type_ != conditions::REPLICATED);
+    }
     for setting in verdict.settings() {
         set_condition(&mut status.conditions, setting, view.generation, now);
     }

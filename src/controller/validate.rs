@@ -17,11 +17,11 @@ use serde_json::{Map, Value};
 pub use error::{Error, Problem};
 
 use crate::api::{
-    Actors, Entrypoint, Input, LabelRequirement, PersistedCollectionSpec, Source, Workers,
+    Actors, Entrypoint, Input, LabelRequirement, PersistedCollectionSpec, Persistence, Source, Workers,
     limits::{
         ACTOR_TASKS_MAX, ARGUMENTS_MAX, CALLABLE_LENGTH_MAX, COLLECTIONS_MAX, EXPRESSION_VALUES_MAX, FIFO_TIMEOUT_SECONDS_MAX,
         FREE_FORM_BYTES_MAX, FREE_FORM_PROPERTIES_MAX, INPUTS_MAX, LABEL_EXPRESSIONS_MAX, LABELS_MAX, NAME_LENGTH_MAX,
-        PRIORITY_MAX, RESOURCES_MAX, RETRIES_MAX, SOURCE_BYTES_MAX, WORKER_NAMES_MAX,
+        PRIORITY_MAX, REPLICAS_MAX, RESOURCES_MAX, RETRIES_MAX, SOURCE_BYTES_MAX, WORKER_NAMES_MAX,
     },
 };
 use crate::dask::parse_timedelta;
@@ -58,6 +58,7 @@ pub fn validate(name: &str, spec: &PersistedCollectionSpec, text: Option<String>
         priority,
         fifo_timeout,
         actors,
+        persistence,
         overrides,
     } = spec;
     let source = validate_source(source, text, inputs)?;
@@ -82,6 +83,7 @@ pub fn validate(name: &str, spec: &PersistedCollectionSpec, text: Option<String>
         resources: validate_resources("spec.resources", resources)?,
         retries: validate_retries("spec.retries", *retries)?,
         priority: validate_priority("spec.priority", *priority)?,
+        replicas: validate_replicas(persistence.as_ref())?,
         fifo_timeout_ms: validate_fifo_timeout(fifo_timeout)?,
         overrides: overrides::validate(overrides)?,
     };
@@ -293,6 +295,12 @@ fn validate_retries(field: &str, retries: i64) -> Result<u32, Error> {
         .ok()
         .filter(|_| retries <= RETRIES_MAX)
         .ok_or_else(|| Error::new(field, Problem::Retries { found: retries }))
+}
+
+fn validate_replicas(persistence: Option<&Persistence>) -> Result<u32, Error> {
+    let Some(Persistence { replicas }) = persistence else { return Ok(1) };
+    let counted = u32::try_from(*replicas).ok().filter(|_| (1..=REPLICAS_MAX).contains(replicas));
+    counted.ok_or_else(|| Error::new("spec.persistence.replicas", Problem::Replicas { found: *replicas }))
 }
 
 /// Also for the priority of one inline task or override.

@@ -113,6 +113,7 @@ impl Engine {
                 (worker.unsent.is_empty() && worker.unsent_frees.is_empty()) || !worker.is_being_fed,
                 "who is fed was told of all: {id:?}"
             );
+            assert!(worker.copying.keys().all(|task| self.tasks[*task].replicas().is_some()), "copies that {id:?} fetches");
             if worker.is_open() {
                 open.insert(worker.rank(*id, self.tie_break(*id)));
                 free_threads += worker.free_threads();
@@ -133,7 +134,8 @@ impl Engine {
         processing.for_each(|(_, task)| under_way.add(task.priority.user));
         assert_eq!(self.under_way, under_way, "priorities of what is under way");
         assert_eq!(self.backlogged, backlogged, "workers with a backlog");
-        let is_replicated = |(_, task): &(TaskId, &Task)| task.holders().len() > 1 && task.run_spec.is_some();
+        let is_replicated =
+            |(_, task): &(TaskId, &Task)| task.holders().len() > self.copies_wanted(task) && task.run_spec.is_some();
         assert_eq!(self.replicated, self.tasks.iter().filter(is_replicated).map(|(id, _)| id).collect(), "replicated results");
     }
 
@@ -181,6 +183,8 @@ impl Engine {
                 assert!(self.tasks[*key].wanted_by.contains(&Owner::Collection(*id)), "outputs are wanted");
             }
         }
+        let replicating = self.collections.iter().filter(|(_, collection)| collection.requirements.replicas > 1);
+        assert_eq!(self.replicating, replicating.map(|(id, _)| *id).collect(), "collections that want copies");
         let standings =
             self.collections.iter().filter_map(|(id, collection)| collection.standing.map(|standing| (standing, *id)));
         assert_eq!(self.standings, standings.collect(), "standings");

@@ -12,7 +12,7 @@
 //!               ▼
 //!             dispatch ─► placement                           ready tasks go to workers with room, the most urgent first
 //!               ▼
-//!             stealing, reduction                             backlogs and replicas go where they are of use
+//!             stealing, reduction, replication                backlogs and replicas go where they are of use
 //!               ▼
 //! instructions, summaries                                     `invariants` are checked here, in tests and debug builds
 //! ```
@@ -46,6 +46,7 @@ mod prefix;
 mod progress;
 mod ready_queue;
 mod reduction;
+mod replication;
 mod requirement_table;
 mod requirements;
 mod rules;
@@ -76,7 +77,9 @@ pub use stimulus::{
     WorkerProfile, WorkerStatus,
 };
 pub use story::{STORY_ENTRIES_MAX, Stats, StoryEntry};
-pub use summary::{FailureSummary, OutputSummary, RetrySummary, Summary, TaskCounts, UnmatchedOverride, Unrunnable, WorkerShare};
+pub use summary::{
+    FailureSummary, OutputSummary, ReplicaSummary, RetrySummary, Summary, TaskCounts, UnmatchedOverride, Unrunnable, WorkerShare,
+};
 pub use view::WorkerView;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -181,7 +184,7 @@ pub struct Engine {
     is_balanced: bool,
     /// When to look for work to steal again.
     balance_at: Option<Millis>,
-    /// All and only results with more than one holder, but for data that was scattered.
+    /// All and only results with more holders than there are to be copies, but for data that was scattered.
     replicated: TaskSet,
     /// When to look for replicas that nobody needs.
     reduce_at: Option<Millis>,
@@ -190,6 +193,16 @@ pub struct Engine {
     brought: Brought,
     /// Workers may be about to come back with what is needed: no task is started.
     holds: bool,
+    /// All and only collections that want more than one copy of their outputs.
+    replicating: BTreeSet<CollectionId>,
+    /// Results that may have fewer copies than they should, some more than once.
+    to_copy: VecDeque<TaskId>,
+    /// All outputs of `replicating` are to be looked at.
+    reconsiders_copies: bool,
+    /// When to look for further ones, if some were left because they were many.
+    copies_go_on_at: Option<Millis>,
+    /// When the oldest copy that is being fetched is given up, at the earliest.
+    copies_expire_at: Option<Millis>,
     /// All and only collections with tasks in `Queued`, the next to be served first.
     standings: BTreeSet<(Priority, CollectionId)>,
 
@@ -247,6 +260,11 @@ impl Engine {
             keeps_replicas: false,
             brought: Brought::default(),
             holds: false,
+            replicating: BTreeSet::new(),
+            to_copy: VecDeque::new(),
+            reconsiders_copies: false,
+            copies_go_on_at: None,
+            copies_expire_at: None,
             standings: BTreeSet::new(),
             unsettled: VecDeque::new(),
             unforgotten: VecDeque::new(),
@@ -287,6 +305,7 @@ impl Engine {
         self.dispatch();
         self.balance();
         self.reduce_replicas();
+        self.replicate();
         // No step follows from an assignment, but it left neighbours to be looked at.
         self.settle();
         self.index_workers();
@@ -308,7 +327,8 @@ impl Engine {
     pub fn next_timeout(&self) -> Option<Millis> {
         let goes_on = !self.arrivals.is_empty() || !self.departures.is_empty() || !self.unforgotten.is_empty();
         let goes_on_at = goes_on.then_some(self.now);
-        [goes_on_at, self.balance_at, self.reduce_at, self.silence_due_at()].into_iter().flatten().min()
+        let due_at = [self.silence_due_at(), self.copies_due_at()];
+        [goes_on_at, self.balance_at, self.reduce_at].into_iter().chain(due_at).flatten().min()
     }
 
     fn take_in(&mut self, stimulus: Stimulus) {

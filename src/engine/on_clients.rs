@@ -195,8 +195,12 @@ impl Engine {
             task.wanted_by.push(owner);
             self.unsettled.push_back(id);
         }
-        if let Owner::Client(client) = owner {
-            self.clients.entry(client).or_default().insert(id);
+        match owner {
+            Owner::Client(client) => _ = self.clients.entry(client).or_default().insert(id),
+            Owner::Collection(_) => {
+                self.index_replicated(id);
+                self.consider_copies(id);
+            }
         }
     }
 
@@ -204,10 +208,13 @@ impl Engine {
         let task = &mut self.tasks[id];
         task.wanted_by.retain(|wanting| *wanting != owner);
         self.unsettled.push_back(id);
-        if let Owner::Client(client) = owner
-            && let Some(wants) = self.clients.get_mut(&client)
-        {
-            wants.remove(id);
+        match owner {
+            Owner::Client(client) => {
+                if let Some(wants) = self.clients.get_mut(&client) {
+                    wants.remove(id);
+                }
+            }
+            Owner::Collection(_) => self.index_replicated(id),
         }
     }
 

@@ -46,6 +46,7 @@ impl Engine {
         collection.generation = generation;
         let old_members = collection.members.clone();
         let old_outputs = std::mem::take(&mut collection.outputs);
+        self.replicas_changed(id);
 
         let names = std::mem::take(&mut graph.names);
         let is_plain = is_first && requirements.overrides.is_empty() && *past == Past::default() && names.is_empty();
@@ -97,6 +98,7 @@ impl Engine {
         if !is_first || has_orphans || !requirements.overrides.is_empty() {
             self.apply_requirements(id);
         }
+        self.replicas_changed(id);
         // Whoever edits a collection wants to see it tried again.
         for member in members.intersection(&old_members).iter() {
             self.retry_afresh(member);
@@ -153,8 +155,9 @@ impl Engine {
         let before = std::mem::replace(&mut collection.requirements, requirements.clone());
         self.changed.insert(id);
         self.apply_requirements(id);
-        let (retries, fifo_timeout_ms) = (before.retries, before.fifo_timeout_ms);
-        if before != (Requirements { retries, fifo_timeout_ms, ..requirements }) {
+        self.replicas_changed(id);
+        let (retries, fifo_timeout_ms, replicas) = (before.retries, before.fifo_timeout_ms, before.replicas);
+        if before != (Requirements { retries, fifo_timeout_ms, replicas, ..requirements }) {
             // What came of the rest of its graph comes first, so that no worker is told of what nobody needs.
             self.settle();
             self.recall(id);
@@ -180,6 +183,7 @@ impl Engine {
             self.standings.remove(&(standing, id));
             self.changed.extend(self.standings.iter().map(|(_, other)| *other));
         }
+        self.replicas_changed(id);
         for heir in heirs {
             self.apply_requirements(heir);
         }

@@ -162,6 +162,9 @@ impl Engine {
             return self.ignore();
         }
         for key in keys {
+            if let Some(id) = self.tasks.id(&key) {
+                self.copy_ended(id, worker);
+            }
             match self.tasks.id(&key) {
                 Some(id) if self.tasks[id].replicas().is_some() => {
                     if !self.tasks[id].holders().contains(&worker) {
@@ -191,7 +194,11 @@ impl Engine {
                     who_has.push((key, holders));
                 }
                 Some(id) if self.tasks[id].is_processing_on(worker) => {}
-                Some(_) | None => self.free(worker, key),
+                Some(id) => {
+                    self.copy_ended(id, worker);
+                    self.free(worker, key);
+                }
+                None => self.free(worker, key),
             }
         }
         if !who_has.is_empty() {

@@ -235,6 +235,7 @@ impl Engine {
         let flipped = self.requirements.worker_changed(id, &self.workers[&id]);
         self.reindex(id);
         self.unsettle_queues(&flipped);
+        self.consider_all_copies();
         self.changed.extend(self.collections.keys());
     }
 
@@ -246,6 +247,7 @@ impl Engine {
         }
         self.reindex(id);
         self.unsettle_queues(&flipped);
+        self.consider_all_copies();
         self.changed.extend(self.collections.keys());
     }
 

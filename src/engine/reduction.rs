@@ -4,7 +4,7 @@
 //! only take memory. As the stock scheduler does (distributed 2026.8.0, active_memory_manager.py: `ReduceReplicas`), but
 //! data that a Client scattered is left where the Client put it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dask::TaskKey;
 use crate::engine::task_set::TaskSet;
@@ -58,24 +58,32 @@ impl Engine {
         }
     }
 
-    /// The workers that may drop a result, the fullest first. As many replicas stay as there are tasks that will read it.
+    /// The workers that may drop a result, the fullest first. As many replicas stay as there are tasks that will read it, or
+    /// as its collection wants, and then on as many nodes.
     fn superfluous_holders(&self, id: TaskId, read: &BTreeMap<WorkerId, TaskSet>) -> Vec<WorkerId> {
         let task = &self.tasks[id];
-        let lasts = |worker: &&WorkerId| self.workers[*worker].lasts();
-        let lasting = task.holders().iter().filter(lasts).count();
-        let superfluous = lasting.saturating_sub((task.waiters as usize).max(1));
+        let mut holders: Vec<WorkerId> = task.holders().iter().filter(|id| self.workers[*id].lasts()).copied().collect();
+        let copies = self.copies_wanted(task);
+        let superfluous = holders.len().saturating_sub((task.waiters as usize).max(copies));
         if superfluous == 0 || task.actor {
             return Vec::new();
         }
-        let is_read = |worker: &&WorkerId| read.get(*worker).is_some_and(|read| read.contains(id));
-        let mut holders: Vec<WorkerId> =
-            task.holders().iter().filter(|worker| lasts(worker) && !is_read(worker)).copied().collect();
-        holders.sort_by_key(|worker| {
-            let is_paused = self.workers[worker].status == WorkerStatus::Paused;
-            std::cmp::Reverse((is_paused, self.workers[worker].nbytes, self.tie_break(*worker)))
-        });
-        holders.truncate(superfluous);
-        holders
+        let is_read = |worker: &WorkerId| read.get(worker).is_some_and(|read| read.contains(id));
+        let node = |worker: &WorkerId| self.workers[worker].profile.node();
+        let mut dropping = Vec::new();
+        for _ in 0..superfluous {
+            let nodes: BTreeSet<&str> = holders.iter().map(node).collect();
+            let is_alone = |worker: &WorkerId| holders.iter().filter(|other| node(other) == node(worker)).count() == 1;
+            let may_drop = |worker: &&WorkerId| !is_read(worker) && (nodes.len() > copies || copies == 1 || !is_alone(worker));
+            let dropped = holders.iter().filter(may_drop).copied().max_by_key(|id| {
+                let worker = &self.workers[id];
+                (copies > 1 && !is_alone(id), worker.status == WorkerStatus::Paused, worker.nbytes, self.tie_break(*id))
+            });
+            let Some(dropped) = dropped else { break };
+            holders.retain(|holder| *holder != dropped);
+            dropping.push(dropped);
+        }
+        dropping
     }
 
     /// What the tasks that a worker was given read.
@@ -83,10 +91,10 @@ impl Engine {
         self.workers[&worker].processing.iter().flat_map(|reader| self.tasks[*reader].dependencies.iter().copied()).collect()
     }
 
-    /// Keeps the index of replicated results, when holders of one changed.
+    /// Keeps the index of replicated results, when the holders of one changed, or how many there are to be.
     pub(super) fn index_replicated(&mut self, id: TaskId) {
         let task = &self.tasks[id];
-        if task.holders().len() > 1 && task.run_spec.is_some() {
+        if task.holders().len() > self.copies_wanted(task) && task.run_spec.is_some() {
             self.replicated.insert(id);
         } else {
             self.replicated.remove(id);

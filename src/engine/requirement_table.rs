@@ -217,6 +217,7 @@ mod tests {
             address: WorkerAddress::new(format!("tcp://{name}:1")),
             name: name.to_owned(),
             pod: None,
+            node: None,
             nthreads: 1,
             memory_limit: None,
             resources: Resources::default(),

@@ -23,6 +23,8 @@ pub struct Requirements {
     pub retries: u32,
     /// Higher runs first.
     pub priority: f64,
+    /// How many workers are to hold each output; of collections alone.
+    pub replicas: u32,
     /// Graphs that arrive within this time of the last one share its generation.
     pub fifo_timeout_ms: u64,
     /// What single tasks are asked with instead, by patterns of their keys.
@@ -37,6 +39,7 @@ impl Default for Requirements {
             resources: Resources::default(),
             retries: 0,
             priority: 0.0,
+            replicas: 1,
             fifo_timeout_ms: 60_000,
             overrides: Overrides::default(),
         }
@@ -241,6 +244,7 @@ mod tests {
             address: WorkerAddress::new("tcp://10.0.0.7:40001"),
             name: "w-0".to_owned(),
             pod: Some("pod-0".to_owned()),
+            node: None,
             nthreads: 1,
             memory_limit: None,
             resources: Resources::default(),

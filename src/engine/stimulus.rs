@@ -67,6 +67,8 @@ pub struct WorkerProfile {
     pub name: String,
     /// The pod it runs in, in a cluster.
     pub pod: Option<String>,
+    /// The node that this runs on, where that is known.
+    pub node: Option<String>,
     pub nthreads: u32,
     pub memory_limit: Option<u64>,
     /// All that its tasks may take together.
@@ -75,6 +77,13 @@ pub struct WorkerProfile {
     pub labels: BTreeMap<String, String>,
     /// Reserved for building: takes no tasks.
     pub builder: bool,
+}
+
+impl WorkerProfile {
+    /// What it shares its fate with: its node, or its host.
+    pub fn node(&self) -> &str {
+        self.node.as_deref().unwrap_or_else(|| self.address.host())
+    }
 }
 
 /// What engines before this one counted for a collection. Told when it is built first; later ones change nothing.

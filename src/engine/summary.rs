@@ -31,6 +31,8 @@ pub struct Summary {
     pub unrunnable: Option<Unrunnable>,
     /// How often an output key that was in memory was lost.
     pub losses: u64,
+    /// How many copies of the outputs there are; none for a collection that wants one of each.
+    pub replicas: Option<ReplicaSummary>,
     /// The overrides that match no task, in their order.
     pub unmatched_overrides: Vec<UnmatchedOverride>,
 }
@@ -87,6 +89,18 @@ pub struct OutputSummary {
     pub in_memory: u64,
     pub erred: u64,
     pub nbytes: u64,
+}
+
+/// How far the outputs of a collection are copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaSummary {
+    pub wanted: u32,
+    /// How many an output key in memory has at least, on workers that will stay as far as anybody knows.
+    pub least: u32,
+    /// Output keys in memory that have fewer than they should.
+    pub short: u64,
+    /// Workers that may hold copies.
+    pub workers: u64,
 }
 
 /// What one worker holds of a collection.

@@ -71,6 +71,9 @@ impl Engine {
         if from_name == Memory || to_name == Memory {
             self.index_replicated(id);
         }
+        if from_name == Memory {
+            self.copies_ended(id);
+        }
         self.count(id, 1);
         self.enter(id);
         self.tell_neighbours(id, from_name, to_name, was_within_reach);
@@ -122,6 +125,7 @@ impl Engine {
                 if let Some(replicas) = self.tasks[id].replicas_mut() {
                     replicas.out_of_reach = out_of_reach;
                 }
+                self.consider_copies(id);
             }
         }
     }
@@ -254,6 +258,7 @@ impl Engine {
         self.unindex_replica(id, worker, nbytes);
         self.index_replicated(id);
         self.update_reach(id);
+        self.consider_copies(id);
     }
 
     /// Keeps what hangs on whether a result can be fetched, when its holders or their silence changed.

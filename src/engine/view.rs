@@ -12,8 +12,8 @@ use crate::engine::task_set::TaskSet;
 use crate::engine::task_table::TaskId;
 use crate::engine::worker::Worker;
 use crate::engine::{
-    CollectionId, Engine, Failure, FailureSummary, OutputSummary, Requirements, Resources, RetrySummary, Stats, StoryEntry,
-    Summary, Unrunnable, WorkerId, WorkerProfile, WorkerShare, WorkerStatus,
+    CollectionId, Engine, Failure, FailureSummary, OutputSummary, ReplicaSummary, Requirements, Resources, RetrySummary, Stats,
+    StoryEntry, Summary, Unrunnable, WorkerId, WorkerProfile, WorkerShare, WorkerStatus,
 };
 
 /// How many workers and failures a summary lists.
@@ -80,6 +80,7 @@ impl Engine {
                 .collect(),
             unrunnable: self.summarise_unrunnable(id),
             losses: collection.losses,
+            replicas: self.summarise_replicas(collection),
             unmatched_overrides: collection.unmatched_overrides.clone(),
         })
     }
@@ -106,6 +107,24 @@ impl Engine {
             }
         }
         summary
+    }
+
+    fn summarise_replicas(&self, collection: &Collection) -> Option<ReplicaSummary> {
+        let wanted = collection.requirements.replicas;
+        if wanted <= 1 {
+            return None;
+        }
+        let own = own_requirement(&collection.requirements);
+        let may_hold = |worker: &&Worker| worker.takes_tasks() && (own.allow_other_workers || is_selected(&own, worker));
+        let workers = self.workers.values().filter(may_hold).count() as u64;
+        let mut summary = ReplicaSummary { wanted, least: wanted, short: 0, workers };
+        let results = collection.outputs.iter().flat_map(|output| &output.keys).map(|id| &self.tasks[*id]);
+        for task in results.filter(|task| task.replicas().is_some() && !task.actor) {
+            let copies = task.holders().iter().filter(|holder| self.workers[*holder].lasts()).count() as u32;
+            summary.least = summary.least.min(copies);
+            summary.short += u64::from(copies < wanted);
+        }
+        Some(summary)
     }
 
     fn summarise_shares(&self, collection: &Collection) -> Vec<WorkerShare> {

@@ -7,6 +7,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::dask::TaskKey;
 use crate::engine::prefix::UNKNOWN_US;
+use crate::engine::replication::Copy;
 use crate::engine::requirement_table::Requirement;
 use crate::engine::silence::Silence;
 use crate::engine::task::Run;
@@ -79,6 +80,8 @@ pub(super) struct Worker {
     pub(super) is_unindexed: bool,
     /// Since it is silent.
     pub(super) silence: Option<Silence>,
+    /// Copies that it was told to fetch and that have not come; all in `Memory`.
+    pub(super) copying: BTreeMap<TaskId, Copy>,
 }
 
 /// A run that was given up and still holds its resources and its thread.
@@ -146,6 +149,7 @@ impl Worker {
             indexed: Indexed::default(),
             is_unindexed: false,
             silence: None,
+            copying: BTreeMap::new(),
         }
     }
 
@@ -343,6 +347,7 @@ mod tests {
             address: WorkerAddress::new("tcp://w:1"),
             name: "w".to_owned(),
             pod: None,
+            node: None,
             nthreads,
             memory_limit: None,
             resources: gpu(gpus),

@@ -55,6 +55,7 @@ fn facts(name: &str, pod: &PodFacts) -> Facts {
     let amounts = pod.resources.iter().filter_map(|(name, amount)| Some((name.clone(), Amount::from_f64(*amount).ok()?)));
     Facts {
         pod: Some(pod.name.clone()),
+        node: pod.node.clone(),
         labels: pod.labels.clone(),
         resources: Resources(amounts.collect()),
         builder: pod.labels.get(labels::ROLE).is_some_and(|role| role == BUILDER_ROLE) || name.starts_with(BUILDER_PREFIX),

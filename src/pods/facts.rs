@@ -29,6 +29,8 @@ pub struct PodFacts {
     pub name: String,
     pub uid: String,
     pub ips: Vec<String>,
+    /// The node that it was put on.
+    pub node: Option<String>,
     pub labels: BTreeMap<String, String>,
     /// Dask resources from its annotation and the limits of its containers; the annotation goes first.
     pub resources: BTreeMap<String, f64>,
@@ -76,6 +78,7 @@ impl PodFacts {
             name: metadata.name.clone()?,
             uid: metadata.uid.clone().unwrap_or_default(),
             ips: status.and_then(|status| status.pod_ips.as_ref()).into_iter().flatten().map(|ip| ip.ip.clone()).collect(),
+            node: spec.and_then(|spec| spec.node_name.clone()),
             labels: metadata.labels.clone().unwrap_or_default(),
             resources,
             resources_error,

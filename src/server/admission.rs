@@ -39,6 +39,8 @@ pub enum Verdict {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     pub pod: Option<String>,
+    /// The node of the pod.
+    pub node: Option<String>,
     pub labels: BTreeMap<String, String>,
     /// On top of the worker's own; the same name counts once, here.
     pub resources: Resources,

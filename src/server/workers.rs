@@ -245,6 +245,7 @@ impl Worker {
             address: self.address.clone(),
             name: self.name.clone(),
             pod: self.facts.pod.clone(),
+            node: self.facts.node.clone(),
             nthreads: self.nthreads,
             memory_limit: self.memory_limit,
             resources: self.resources(),

@@ -89,6 +89,7 @@ pub(crate) fn requirements(draw: &mut Draw) -> Requirements {
         priority: f64::from(draw.below(3)),
         fifo_timeout_ms: 500,
         allow_other_workers: draw.one_in(3),
+        replicas: if draw.one_in(3) { 1 + draw.below(3) } else { 1 },
         ..Requirements::default()
     };
     if draw.one_in(4) {

@@ -5,7 +5,7 @@
 //! at 1500                                            the time from here on, in milliseconds
 //!
 //! worker w1 threads=2 GPU=2 disk=nvme                joins and runs; capitals are resources, other words labels;
-//!                                                    also address=, pod=, builder. `joining` does not run yet
+//!                                                    also address=, pod=, node=, builder. `joining` does not run yet
 //! brings w1 a 10B | brings w1 a actor                what a worker that is `joining` has of an engine before this one:
 //! brings w1 a run=70 GPU=1 [seceded] [given-up]      results, runs,
 //! brings w1 a erred=70                               and what failed
@@ -179,6 +179,7 @@ impl Play {
             address: WorkerAddress::new(format!("tcp://{name}:1")),
             name: name.to_owned(),
             pod: None,
+            node: None,
             nthreads: 1,
             memory_limit: None,
             resources: Resources::default(),
@@ -190,6 +191,7 @@ impl Play {
                 "threads" => profile.nthreads = value.parse().expect("a number of threads"),
                 "address" => profile.address = WorkerAddress::new(value),
                 "pod" => profile.pod = Some(value.to_owned()),
+                "node" => profile.node = Some(value.to_owned()),
                 "builder" => profile.builder = true,
                 _ => set_property(&mut profile, option, value),
             }
@@ -470,6 +472,7 @@ fn requirements(options: &Options<'_>, mut requirements: Requirements) -> Requir
             "parent" | "past" => continue,
             "retries" => requirements.retries = value.parse().expect("retries"),
             "priority" => requirements.priority = value.parse().expect("a priority"),
+            "replicas" => requirements.replicas = value.parse().expect("a number of replicas"),
             "fifo" => requirements.fifo_timeout_ms = value.parse().expect("milliseconds"),
             "loose" => requirements.allow_other_workers = true,
             "workers" => selector.names = value.split(',').map(str::to_owned).collect(),

@@ -48,6 +48,7 @@ impl Large {
             address: WorkerAddress::new("tcp://w:1"),
             name: "w".to_owned(),
             pod: None,
+            node: None,
             nthreads: 4,
             memory_limit: None,
             resources: Resources::default(),

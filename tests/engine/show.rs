@@ -1,7 +1,7 @@
 //! Instructions and summaries as text.
 
 use mainstay::dask::{Priority, TaskKey};
-use mainstay::engine::{CollectionId, ComputeTask, Engine, Exception, Instruction, Summary, WorkerId};
+use mainstay::engine::{CollectionId, ComputeTask, Engine, Exception, Instruction, ReplicaSummary, Summary, WorkerId};
 
 /// The names of workers, in the order they joined.
 #[derive(Default)]
@@ -159,6 +159,9 @@ pub(crate) fn show_summary(engine: &Engine, collection: CollectionId) -> Vec<Str
         format!("priority {user_priority} generation {generation}{}, {nbytes}B", position(&summary)),
         format!("workers {} of {} match", summary.workers_matching, summary.workers_running),
     ];
+    if let Some(ReplicaSummary { wanted, least, short, workers }) = summary.replicas {
+        lines.push(format!("replicas {least} of {wanted}, {short} keys are short, {workers} workers take copies"));
+    }
     if !summary.workers_silent.is_empty() {
         lines.push(format!("nothing is heard of {}", summary.workers_silent.join(" ")));
     }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use mainstay::dask::{TaskKey, WorkerAddress};
 use mainstay::engine::{
-    ClientId, CollectionId, Config, Engine, Graph, HeldKey, Instruction, Inventory, Millis, POLICIES, Past, Requirements,
-    Resources, RunId, Stimulus, Summary, WorkerId, WorkerProfile, WorkerSelector, WorkerStatus,
+    ClientId, CollectionId, Config, Engine, Graph, HeldKey, Instruction, Inventory, Millis, POLICIES, Past, ReplicaSummary,
+    Requirements, Resources, RunId, Stimulus, Summary, WorkerId, WorkerProfile, WorkerSelector, WorkerStatus,
 };
 
 use crate::draw::{Draw, KEYS, amount, graph, key, place, requirements};
@@ -285,6 +285,7 @@ impl World {
             address: WorkerAddress::new(format!("tcp://w{}:1", self.workers_ever)),
             name: format!("w{}", self.workers_ever),
             pod: None,
+            node: None,
             nthreads: 1 + draw.below(3),
             memory_limit: None,
             resources,
@@ -510,11 +511,20 @@ impl World {
             if round == 10 {
                 self.handle(Stimulus::ForgetBrought);
             }
-            if round > 20 && self.workers.values().all(is_idle) {
+            if round > 20 && self.lacking_copies().is_none() && self.workers.values().all(is_idle) {
                 return;
             }
         }
         panic!("does not settle: {:#?}", self.workers);
+    }
+
+    /// A collection with fewer copies than it could have.
+    fn lacking_copies(&self) -> Option<ReplicaSummary> {
+        // Copies follow the selectors of tasks: these workers all select.
+        let may_hold = |worker: &&SimulatedWorker| !worker.profile.builder && worker.profile.labels["disk"] == "nvme";
+        let takers = self.workers.values().filter(may_hold).count() as u32;
+        let mut summaries = self.collections.iter().filter_map(|id| self.engine.summary(*id)?.replicas);
+        summaries.find(|replicas| replicas.least < replicas.wanted.min(takers))
     }
 
     fn work_off(&mut self, id: WorkerId) {
@@ -546,6 +556,7 @@ impl World {
             let known: BTreeSet<TaskKey> = self.engine.has_what(worker.id).into_iter().collect();
             assert_eq!(known, worker.memory(), "what {:?} holds", worker.id);
         }
+        assert_eq!(self.lacking_copies(), None);
         for worker in self.engine.workers() {
             assert!(worker.used.is_empty(), "nothing runs, so nothing is taken: {worker:?}");
         }

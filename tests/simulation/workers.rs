@@ -29,6 +29,7 @@ impl World {
             address: address.clone(),
             name: format!("w{slot}"),
             pod: None,
+            node: None,
             nthreads,
             memory_limit: None,
             resources: gpus(free_gpus),

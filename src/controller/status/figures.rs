@@ -6,11 +6,11 @@ use crate::api::limits::{
     WORKERS_MAX,
 };
 use crate::api::{
-    FailureStatus, OutputStatus, PersistedCollectionStatus, PriorityStatus, RetriesStatus, TaskRetriesStatus, TasksStatus,
-    WorkerStatus,
+    FailureStatus, OutputStatus, PersistedCollectionStatus, PriorityStatus, ReplicasStatus, RetriesStatus, TaskRetriesStatus,
+    TasksStatus, WorkerStatus,
 };
 use crate::dask::exception_type;
-use crate::engine::{FailureSummary, RetrySummary, TaskCounts, WorkerShare};
+use crate::engine::{FailureSummary, ReplicaSummary, RetrySummary, TaskCounts, WorkerShare};
 use crate::server::Report;
 
 /// Longest name of a worker, an output or a type.
@@ -31,6 +31,7 @@ pub(super) fn fill(status: &mut PersistedCollectionStatus, report: Option<&Repor
         matching_workers,
         worker_count,
         workers,
+        replicas,
         nbytes,
         size,
         outputs,
@@ -54,6 +55,7 @@ pub(super) fn fill(status: &mut PersistedCollectionStatus, report: Option<&Repor
     *matching_workers = summary.map(|summary| whole(summary.workers_matching as u64));
     *worker_count = summary.map(|summary| whole(summary.workers_total as u64));
     *workers = summary.map(|summary| summary.workers.iter().take(WORKERS_MAX).map(show_worker).collect()).unwrap_or_default();
+    *replicas = summary.and_then(|summary| summary.replicas).map(show_replicas);
     *nbytes = summary.map(|summary| whole(summary.nbytes));
     *size = summary.map(|summary| readable_bytes(summary.nbytes));
     *outputs = report.map(show_outputs).unwrap_or_default();
@@ -109,6 +111,11 @@ fn show_retries(retries: &RetrySummary) -> RetriesStatus {
         worker_lost: whole(*worker_lost),
         tasks: tasks.collect(),
     }
+}
+
+fn show_replicas(replicas: ReplicaSummary) -> ReplicasStatus {
+    let ReplicaSummary { wanted, least, short, workers: _ } = replicas;
+    ReplicasStatus { wanted: i64::from(wanted), least: i64::from(least), short: whole(short) }
 }
 
 fn show_worker(share: &WorkerShare) -> WorkerStatus {

@@ -3,7 +3,7 @@
 use crate::api::conditions::{self, Setting, Status, reasons};
 use crate::api::{PersistedCollectionStatus, Phase};
 use crate::dask::exception_type;
-use crate::engine::Summary;
+use crate::engine::{ReplicaSummary, Summary};
 use crate::server::{BuildError, MissingInput, Report, Stage, describe_cycle};
 
 use super::figures::readable_bytes;
@@ -58,12 +58,18 @@ pub(super) struct Verdict {
     source: Option<Judgement>,
     graph: Option<Judgement>,
     workers: Option<Judgement>,
+    replicas: Option<Judgement>,
 }
 
 impl Verdict {
+    /// Whether there is anything to say of copies.
+    pub(super) fn is_replicating(&self) -> bool {
+        self.replicas.is_some()
+    }
+
     /// The conditions to set; those left out stay as they are.
     pub(super) fn settings(self) -> Vec<Setting> {
-        let Self { phase: _, takes_generation: _, course, ready, source, graph, workers } = self;
+        let Self { phase: _, takes_generation: _, course, ready, source, graph, workers, replicas } = self;
         let abnormal = |holds: bool| {
             if holds { Judgement::yes(ready.reason, ready.message.clone()) } else { Judgement::no(ready.reason, "") }
         };
@@ -76,6 +82,7 @@ impl Verdict {
             (conditions::SOURCE_RESOLVED, source),
             (conditions::GRAPH_ACCEPTED, graph),
             (conditions::WORKERS_AVAILABLE, workers),
+            (conditions::REPLICATED, replicas),
         ];
         all.into_iter()
             .filter_map(|(type_, judgement)| judgement.map(|judgement| (type_, judgement)))
@@ -94,6 +101,7 @@ pub(super) fn judge(previous: Option<&PersistedCollectionStatus>, view: &View<'_
             source: None,
             graph: None,
             workers: None,
+            replicas: None,
         },
         Situation::Invalid(error) => Verdict {
             phase: Phase::Failed,
@@ -103,6 +111,7 @@ pub(super) fn judge(previous: Option<&PersistedCollectionStatus>, view: &View<'_
             source: None,
             graph: Some(Judgement::no(reasons::INVALID_SPEC, error.to_string())),
             workers: None,
+            replicas: None,
         },
         Situation::SourceAbsent(absence) => Verdict {
             phase: Phase::Pending,
@@ -112,6 +121,7 @@ pub(super) fn judge(previous: Option<&PersistedCollectionStatus>, view: &View<'_
             source: Some(Judgement::no(absence.reason(), absence.to_string())),
             graph: Some(Judgement::unknown(absence.reason(), "waits for the source")),
             workers: None,
+            replicas: None,
         },
         Situation::NoScheduler => {
             let message = "the scheduler of this namespace is not up yet";
@@ -123,6 +133,7 @@ pub(super) fn judge(previous: Option<&PersistedCollectionStatus>, view: &View<'_
                 source: Some(resolved()),
                 graph: Some(Judgement::unknown(reasons::WAITING_FOR_SCHEDULER, message)),
                 workers: Some(Judgement::unknown(reasons::WAITING_FOR_SCHEDULER, message)),
+                replicas: None,
             }
         }
         Situation::Reported => match view.report {
@@ -138,6 +149,7 @@ pub(super) fn judge(previous: Option<&PersistedCollectionStatus>, view: &View<'_
             source: None,
             graph: None,
             workers: None,
+            replicas: None,
         },
     }
 }
@@ -179,6 +191,7 @@ fn judge_report(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, r
                 source: Some(resolved()),
                 graph: Some(Judgement::no(reason, with_traceback(message, error, view.is_confidential))),
                 workers: None,
+                replicas: None,
             }
         }
         Stage::Accepted => judge_summary(previous, view, report),
@@ -205,6 +218,7 @@ fn stalled(phase: Phase, graph: Judgement) -> Verdict {
         source: Some(resolved()),
         graph: Some(graph),
         workers: None,
+        replicas: None,
     }
 }
 
@@ -217,6 +231,7 @@ fn on_the_way(phase: Phase, ready: Judgement, graph: Judgement, workers: Judgeme
         source: Some(resolved()),
         graph: Some(graph),
         workers: Some(workers),
+        replicas: None,
     }
 }
 
@@ -260,7 +275,29 @@ fn judge_summary(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, 
         ),
         None => Judgement::yes(reasons::GRAPH_ACCEPTED, format!("the graph has {total}{}", unmatched_overrides(summary))),
     };
-    Verdict { phase, takes_generation: true, course, ready, source: Some(resolved()), graph: Some(graph), workers: Some(workers) }
+    Verdict {
+        phase,
+        takes_generation: true,
+        course,
+        ready,
+        source: Some(resolved()),
+        graph: Some(graph),
+        workers: Some(workers),
+        replicas: summary.replicas.map(judge_replicas),
+    }
+}
+
+fn judge_replicas(replicas: ReplicaSummary) -> Judgement {
+    let ReplicaSummary { wanted, least: _, short, workers } = replicas;
+    if workers < u64::from(wanted) {
+        let workers = if workers == 1 { "1 worker".to_owned() } else { format!("{workers} workers") };
+        return Judgement::no(reasons::TOO_FEW_WORKERS, format!("{wanted} copies are wanted, and {workers} may hold one"));
+    }
+    match short {
+        0 => Judgement::yes(reasons::REPLICATED, format!("every output key in memory is on {wanted} workers")),
+        1 => Judgement::no(reasons::REPLICATING, format!("1 output key in memory is on fewer than {wanted} workers")),
+        short => Judgement::no(reasons::REPLICATING, format!("{short} output keys in memory are on fewer than {wanted} workers")),
+    }
 }
 
 /// What becomes of overrides that match nothing: it is most likely not what their author wants.

@@ -2,7 +2,7 @@
 
 use thiserror::Error as ThisError;
 
-use crate::api::limits::{AMOUNT_MAX, COLLECTIONS_MAX, PRIORITY_MAX, RETRIES_MAX};
+use crate::api::limits::{AMOUNT_MAX, COLLECTIONS_MAX, PRIORITY_MAX, REPLICAS_MAX, RETRIES_MAX};
 
 /// Why a spec is refused.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
@@ -96,6 +96,8 @@ pub enum Problem {
     Amount { what: String },
     #[error("{found} is not from 0 to {RETRIES_MAX}")]
     Retries { found: i64 },
+    #[error("{found} is not from 1 to {REPLICAS_MAX}")]
+    Replicas { found: i64 },
     #[error("{found} is not a number from -{PRIORITY_MAX:e} to {PRIORITY_MAX:e}")]
     Priority { found: String },
     #[error("`{found}` {what}")]

@@ -33,6 +33,7 @@ fn a_full_spec_becomes_what_the_server_and_the_engine_take() {
         "allowOtherWorkers": true,
         "resources": {"GPU": 0.5},
         "retries": 2,
+        "persistence": {"replicas": 3},
         "priority": -1.5,
         "fifoTimeout": "1.5 minutes",
         "actors": {"all": true, "tasks": {"model": false}},
@@ -46,6 +47,7 @@ fn a_full_spec_becomes_what_the_server_and_the_engine_take() {
     assert_eq!(workers.match_expressions[0].operator, Operator::NotIn);
     assert_eq!(requirements.resources.get("GPU"), Amount::from_f64(0.5).unwrap());
     assert_eq!((requirements.retries, requirements.priority, requirements.fifo_timeout_ms), (2, -1.5, 90_000));
+    assert_eq!(requirements.replicas, 3);
 }
 
 #[test]
@@ -120,6 +122,8 @@ const REFUSED: &[(&str, &str)] = &[
         r#"{"resources": {"": 1}}"#,
         "spec.resources: `` is not the name of a resource, for example GPU: letters, digits and any of _./:-, at most 63",
     ),
+    (r#"{"persistence": {"replicas": 0}}"#, "spec.persistence.replicas: 0 is not from 1 to 16"),
+    (r#"{"persistence": {"replicas": 17}}"#, "spec.persistence.replicas: 17 is not from 1 to 16"),
     (r#"{"retries": -1}"#, "spec.retries: -1 is not from 0 to 1000"),
     (r#"{"retries": 1001}"#, "spec.retries: 1001 is not from 0 to 1000"),
     (r#"{"priority": 2e9}"#, "spec.priority: 2000000000 is not a number from -1e9 to 1e9"),
