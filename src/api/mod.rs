@@ -14,8 +14,8 @@ pub use schema::crds;
 pub use source::{Entrypoint, InlineTask, KeySelector, PythonFrom, Source};
 pub use spec::{Actors, Input, LabelRequirement, Override, PersistedCollection, PersistedCollectionSpec, Persistence, Workers};
 pub use status::{
-    FailureStatus, OutputStatus, PersistedCollectionStatus, Phase, PriorityStatus, ReplicasStatus, RetriesStatus,
-    TaskRetriesStatus, TasksStatus, WorkerStatus,
+    FailureStatus, LostWorkerStatus, OutputStatus, PersistedCollectionStatus, Phase, PriorityStatus, ReplicasStatus,
+    RetriesStatus, TaskRetriesStatus, TasksStatus, WorkerStatus,
 };
 
 /// The limits that the schema and `controller::validate` both hold to.
@@ -29,7 +29,7 @@ pub mod limits {
         OVERRIDES_MAX, PRIORITY_MAX, REPLICAS_MAX, RESOURCES_MAX, RETRIES_MAX, WORKER_NAMES_MAX,
     };
     pub use super::status::{
-        FAILURES_MAX, OUTPUTS_MAX, RETRIED_MAX, STATUS_EXCEPTION_LENGTH_MAX, STATUS_KEY_LENGTH_MAX, STATUS_MESSAGE_LENGTH_MAX,
-        STATUS_TRACEBACK_LENGTH_MAX, WORKERS_MAX,
+        FAILURES_MAX, LOST_WORKERS_MAX, OUTPUTS_MAX, RETRIED_MAX, STATUS_EXCEPTION_LENGTH_MAX, STATUS_KEY_LENGTH_MAX,
+        STATUS_MESSAGE_LENGTH_MAX, STATUS_TRACEBACK_LENGTH_MAX, WORKERS_MAX,
     };
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// Most workers in the status; `workerCount` counts all.
 pub const WORKERS_MAX: usize = 16;
+/// Most lost workers in the status.
+pub const LOST_WORKERS_MAX: usize = 8;
 /// Most failures in the status.
 pub const FAILURES_MAX: usize = 10;
 /// Most tasks with failed runs in the status.
@@ -104,6 +106,12 @@ pub struct PersistedCollectionStatus {
     #[schemars(length(max = WORKERS_MAX))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub workers: Vec<WorkerStatus>,
+
+    /// The last 8 workers that went with results or tasks of this collection, the latest last, since the operator started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = LOST_WORKERS_MAX))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub lost_workers: Vec<LostWorkerStatus>,
 
     /// How many copies of the outputs there are, if spec.persistence asks for more than one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -220,6 +228,20 @@ pub struct WorkerStatus {
     pub tasks: i64,
     /// Memory of these results, in bytes.
     pub nbytes: i64,
+}
+
+/// A worker that is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct LostWorkerStatus {
+    /// Its pod, or its name where there are no pods.
+    #[schemars(length(max = 253))]
+    pub pod: String,
+    /// Why, as its pod says: OOMKilled, Evicted, Preempted, NodeLost, Deleted, Error and so on; Unknown if it says nothing.
+    #[schemars(length(max = 253))]
+    pub reason: String,
+    /// The same in words.
+    #[schemars(length(max = STATUS_EXCEPTION_LENGTH_MAX))]
+    pub message: String,
 }
 
 /// One output.

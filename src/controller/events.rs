@@ -7,7 +7,7 @@ use kube::{Client, Resource, ResourceExt};
 
 use crate::api::conditions::{self, find, reasons};
 use crate::api::labels::EVENT_CONTROLLER;
-use crate::api::{PersistedCollection, PersistedCollectionStatus};
+use crate::api::{LostWorkerStatus, PersistedCollection, PersistedCollectionStatus};
 
 /// The API server takes no longer note.
 const NOTE_BYTES_MAX: usize = 1024;
@@ -53,6 +53,11 @@ pub fn notes(previous: Option<&PersistedCollectionStatus>, next: &PersistedColle
         if let Some((is_warning, action)) = worth {
             notes.push(Note { is_warning, reason: condition.reason.clone(), action, text: first_line(&condition.message) });
         }
+    }
+    let known = previous.map(|status| status.lost_workers.as_slice()).unwrap_or_default();
+    for LostWorkerStatus { pod, reason, message } in next.lost_workers.iter().filter(|lost| !known.contains(lost)) {
+        let text = if message.is_empty() { format!("{pod}: {reason}") } else { format!("{pod}: {reason}: {message}") };
+        notes.push(Note { is_warning: true, reason: "WorkerLost".to_owned(), action: "Schedule", text });
     }
     notes
 }
@@ -149,6 +154,20 @@ mod tests {
         assert_eq!((told[0].is_warning, told[0].reason.as_str()), (false, "Persisted"));
         let later = status(&[(conditions::READY, Status::True, reasons::PERSISTED, "1.1 GiB")]);
         assert_eq!(notes(Some(&persisted), &later), []);
+    }
+
+    #[test]
+    fn a_worker_that_is_lost_is_told_once_with_the_reason() {
+        let lost = LostWorkerStatus {
+            pod: "w-0".to_owned(),
+            reason: "OOMKilled".to_owned(),
+            message: "its container took more memory than its limit".to_owned(),
+        };
+        let after = PersistedCollectionStatus { lost_workers: vec![lost], ..PersistedCollectionStatus::default() };
+        let told = notes(None, &after);
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].text, "w-0: OOMKilled: its container took more memory than its limit");
+        assert_eq!(notes(Some(&after), &after), []);
     }
 
     #[test]

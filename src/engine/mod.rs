@@ -341,6 +341,7 @@ impl Engine {
             Stimulus::WorkerHeartbeat { worker, memory, bandwidth, executing } => {
                 self.on_worker_heartbeat(worker, memory, bandwidth, &executing);
             }
+            Stimulus::WorkerLeaving { worker, leaving } => self.on_worker_leaving(worker, leaving),
             Stimulus::WorkerSilent { worker } => self.on_worker_silent(worker),
             Stimulus::WorkerHeard { worker } => self.on_worker_heard(worker),
             Stimulus::WorkerLeft { worker, expected, barriers } => {

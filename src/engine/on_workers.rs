@@ -45,6 +45,19 @@ impl Engine {
         }
     }
 
+    /// It is treated like one that says itself that it closes. Told again, it has others fetch again what they have not.
+    pub(super) fn on_worker_leaving(&mut self, id: WorkerId, leaving: bool) {
+        let Some(worker) = self.workers.get_mut(&id) else { return self.ignore() };
+        let is_news = std::mem::replace(&mut worker.is_leaving, leaving) != leaving;
+        if is_news {
+            self.worker_capacity_changed(id);
+        }
+        if leaving {
+            self.evacuate(id);
+            self.copy_away(id);
+        }
+    }
+
     pub(super) fn on_worker_changed(
         &mut self,
         id: WorkerId,

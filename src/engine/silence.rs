@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use crate::engine::task::{Run, Task, TaskState};
 use crate::engine::task_table::TaskId;
-use crate::engine::{Engine, Instruction, Millis, WorkerId, WorkerStatus};
+use crate::engine::{Engine, Instruction, Millis, WorkerId};
 
 /// How long a silent worker keeps what it runs: functions that hold the interpreter's lock for seconds are no rarity.
 const RUNS_AFTER_MS: u64 = 4_000;
@@ -77,7 +77,7 @@ impl Engine {
         self.silent.remove(&id);
         self.worker_capacity_changed(id);
         self.update_reach_of(id);
-        if self.workers[&id].status == WorkerStatus::ClosingGracefully {
+        if self.workers[&id].is_closing() {
             self.copy_away(id);
         }
     }

@@ -187,6 +187,11 @@ pub enum Stimulus {
         bandwidth: Option<f64>,
         executing: Vec<TaskKey>,
     },
+    /// The worker's pod or node is going, or is not after all; the worker itself may not know.
+    WorkerLeaving {
+        worker: WorkerId,
+        leaving: bool,
+    },
     /// Nothing was heard of the worker for a while, although others speak; its comm stands.
     WorkerSilent {
         worker: WorkerId,
@@ -361,6 +366,7 @@ impl Stimulus {
             Self::WorkerStatusChanged { .. } => "worker-status-changed",
             Self::WorkerChanged { .. } => "worker-changed",
             Self::WorkerHeartbeat { .. } => "worker-heartbeat",
+            Self::WorkerLeaving { .. } => "worker-leaving",
             Self::WorkerSilent { .. } => "worker-silent",
             Self::WorkerHeard { .. } => "worker-heard",
             Self::WorkerLeft { .. } => "worker-left",

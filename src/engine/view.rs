@@ -30,6 +30,8 @@ pub struct WorkerView<'a> {
     pub status: WorkerStatus,
     /// Nothing was heard of it for too long.
     pub is_silent: bool,
+    /// Its pod or node is going.
+    pub is_leaving: bool,
     /// The sum of the results that it holds.
     pub nbytes: u64,
     /// What its process takes, by its own account.
@@ -324,6 +326,11 @@ impl Engine {
         self.workers.iter().map(|(id, worker)| view(*id, worker))
     }
 
+    /// The collections that have something on a worker.
+    pub fn collections_on(&self, worker: WorkerId) -> impl Iterator<Item = CollectionId> {
+        self.collections.iter().filter(move |(_, collection)| collection.shares.contains_key(&worker)).map(|(id, _)| *id)
+    }
+
     /// How many workers take tasks.
     pub fn workers_running(&self) -> usize {
         self.workers.values().filter(|worker| worker.takes_tasks()).count()
@@ -343,7 +350,8 @@ impl Engine {
 
     fn choose_among(&self, status: WorkerStatus, requirements: &Requirements) -> Option<WorkerId> {
         let own = own_requirement(requirements);
-        let running = self.workers.iter().filter(|(_, worker)| worker.status == status && !worker.is_silent());
+        let running =
+            self.workers.iter().filter(|(_, worker)| worker.status == status && !worker.is_silent() && !worker.is_leaving);
         let rank = |worker: &Worker| match () {
             () if worker.profile.builder => Some(0),
             () if is_selected(&own, worker) => Some(1),
@@ -370,6 +378,7 @@ fn view(id: WorkerId, worker: &Worker) -> WorkerView<'_> {
         profile: &worker.profile,
         status: worker.status,
         is_silent: worker.is_silent(),
+        is_leaving: worker.is_leaving,
         nbytes: worker.nbytes,
         memory: worker.memory,
         processing: worker.processing.len(),

@@ -78,6 +78,8 @@ pub(super) struct Worker {
     pub(super) indexed: Indexed,
     /// Whether it has changed since it was put there.
     pub(super) is_unindexed: bool,
+    /// Its pod or node is going.
+    pub(super) is_leaving: bool,
     /// Since it is silent.
     pub(super) silence: Option<Silence>,
     /// Copies that it was told to fetch and that have not come; all in `Memory`.
@@ -148,6 +150,7 @@ impl Worker {
             unsent_frees: Vec::new(),
             indexed: Indexed::default(),
             is_unindexed: false,
+            is_leaving: false,
             silence: None,
             copying: BTreeMap::new(),
         }
@@ -155,7 +158,12 @@ impl Worker {
 
     /// Runs tasks at all: whether there is room is another question.
     pub(super) fn takes_tasks(&self) -> bool {
-        self.status == WorkerStatus::Running && !self.profile.builder && !self.is_silent()
+        self.status == WorkerStatus::Running && !self.profile.builder && !self.is_leaving && !self.is_silent()
+    }
+
+    /// It will close, by its own word or because its pod goes.
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_leaving || self.status == WorkerStatus::ClosingGracefully
     }
 
     /// Nothing was heard of it for too long, although its connection stands.
@@ -165,7 +173,7 @@ impl Worker {
 
     /// Whether what it holds will be there, as far as anybody knows.
     pub(super) fn lasts(&self) -> bool {
-        matches!(self.status, WorkerStatus::Running | WorkerStatus::Paused) && !self.is_silent()
+        matches!(self.status, WorkerStatus::Running | WorkerStatus::Paused) && !self.is_leaving && !self.is_silent()
     }
 
     /// How many runs want a thread.

@@ -5,8 +5,8 @@ use std::sync::PoisonError;
 
 use crate::api::labels;
 use crate::engine::{Amount, Resources};
-use crate::pods::{PodFacts, SharedIndex};
-use crate::server::{Admission, Facts, Verdict};
+use crate::pods::{self, PodFacts, SharedIndex};
+use crate::server::{Admission, Departure, End, Facts, Verdict};
 
 /// The value of the role label for workers that only build.
 const BUILDER_ROLE: &str = "builder";
@@ -38,6 +38,22 @@ impl Admission for PodAdmission {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         let pod = index.find(&self.namespace, "", &peer.to_string()).ok()?;
         pod.is_meant_as_worker.then(|| pod.name.clone())
+    }
+
+    fn departure(&self, pod: &str) -> Option<Departure> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.departure(&self.namespace, pod).map(|departure| Departure {
+            reason: departure.to_string(),
+            is_ending: *departure == pods::Departure::Terminating,
+            is_certain: *departure != pods::Departure::NodeCordoned,
+        })
+    }
+
+    fn end(&self, pod: &str) -> Option<End> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index
+            .end(&self.namespace, pod)
+            .map(|pods::End { reason, message }| End { reason: reason.clone(), message: message.clone() })
     }
 
     fn is_ending(&self, pod: &str) -> bool {

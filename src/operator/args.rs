@@ -20,6 +20,10 @@ pub struct OperatorArgs {
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub namespaces: Vec<String>,
 
+    /// Also watch nodes, so that what is on a node that is going is moved in time
+    #[arg(long)]
+    pub watch_nodes: bool,
+
     /// Where health and metrics are served
     #[arg(long, default_value_t = 8080)]
     pub http_port: u16,

@@ -48,7 +48,10 @@ pub async fn run(args: OperatorArgs) -> Result<()> {
 
     let index = SharedIndex::default();
     let (pods_changed, pod_changes) = mpsc::unbounded_channel();
-    let _watches = watch_pods(&client, &args.namespaces, &index, &pods_changed);
+    let mut watches = watch_pods(&client, &args.namespaces, &index, &pods_changed);
+    if args.watch_nodes {
+        watches.spawn(pods::watch::run_nodes(client.clone(), Arc::clone(&index), pods_changed.clone()));
+    }
     let (reports, reported) = mpsc::unbounded_channel();
     let (changed, namespaces) = mpsc::unbounded_channel();
     let context = Arc::new(controller::Context::new(client.clone(), args.pod_name.clone(), servers.clone(), Arc::clone(&index)));

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::departure::{self, Departure};
+use super::end::{self, End};
 use crate::api::labels;
 
 /// Container limits that are Dask resources by another name.
@@ -42,6 +44,10 @@ pub struct PodFacts {
     pub is_ending: bool,
     /// Its containers run and are ready.
     pub is_ready: bool,
+    /// What announces its end.
+    pub departure: Option<Departure>,
+    /// How it ended, or its container did last.
+    pub end: Option<End>,
     /// It says, or its command does, that it is a Dask worker.
     pub is_meant_as_worker: bool,
     pub trouble: Option<Trouble>,
@@ -85,6 +91,8 @@ impl PodFacts {
             on_host_network: spec.and_then(|spec| spec.host_network).unwrap_or(false),
             is_ending: metadata.deletion_timestamp.is_some() || matches!(phase, "Succeeded" | "Failed"),
             is_ready: is_ready(pod),
+            departure: departure::of_pod(pod),
+            end: end::of_pod(pod),
             is_meant_as_worker: role.is_some() || containers.iter().any(runs_a_dask_worker),
             trouble: trouble_of(pod),
         })

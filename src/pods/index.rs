@@ -1,11 +1,16 @@
 //! All pods that were seen, by namespace and name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, RwLock};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 
+use super::departure::{self, Departure};
+use super::end::{self, End};
 use super::facts::PodFacts;
+
+/// So many pods that are gone are remembered with how they ended.
+const ENDS_MAX: usize = 256;
 
 /// An index that the watch writes and everybody else reads.
 pub type SharedIndex = Arc<RwLock<Index>>;
@@ -16,6 +21,10 @@ pub struct Index {
     pods: BTreeMap<String, BTreeMap<String, PodFacts>>,
     /// The scopes of which a whole list has come.
     listed: BTreeSet<Option<String>>,
+    /// All and only nodes that are going, or take no new pods; none where nodes are not watched.
+    nodes: BTreeMap<String, Departure>,
+    /// How the last pods ended that are gone: namespace, name, end.
+    ends: VecDeque<(String, String, End)>,
 }
 
 /// Why a registration has no pod.
@@ -49,6 +58,10 @@ impl Index {
             return false;
         }
         known.remove(name);
+        if let Some(end) = end::of_pod(pod) {
+            self.ends.push_back((namespace.to_owned(), name.to_owned(), end));
+            self.ends.drain(..self.ends.len().saturating_sub(ENDS_MAX));
+        }
         if known.is_empty() {
             self.pods.remove(namespace);
         }
@@ -97,6 +110,51 @@ impl Index {
     /// One pod by name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<&PodFacts> {
         self.pods.get(namespace)?.get(name)
+    }
+
+    /// Takes in what a node is like at present. Returns whether its pods are going now, or are not any more.
+    pub fn apply_node(&mut self, node: &Node) -> bool {
+        let Some(name) = node.metadata.name.clone() else { return false };
+        let now = departure::of_node(node);
+        let before = match now.clone() {
+            Some(departure) => self.nodes.insert(name, departure),
+            None => self.nodes.remove(&name),
+        };
+        before != now
+    }
+
+    /// A node is gone; its pods go by themselves.
+    pub fn delete_node(&mut self, node: &Node) {
+        node.metadata.name.iter().for_each(|name| _ = self.nodes.remove(name));
+    }
+
+    /// Replaces all nodes by a fresh list.
+    pub fn reset_nodes(&mut self, nodes: &[Node]) -> bool {
+        let going = |node: &Node| Some((node.metadata.name.clone()?, departure::of_node(node)?));
+        let before = std::mem::replace(&mut self.nodes, nodes.iter().filter_map(going).collect());
+        before != self.nodes
+    }
+
+    /// What announces the end of a pod, itself or its node.
+    pub fn departure(&self, namespace: &str, name: &str) -> Option<&Departure> {
+        let pod = self.get(namespace, name)?;
+        pod.departure.as_ref().or_else(|| self.nodes.get(pod.node.as_ref()?))
+    }
+
+    /// How a pod ended, or its container did last; also of pods that are gone, for a while.
+    pub fn end(&self, namespace: &str, name: &str) -> Option<&End> {
+        match self.get(namespace, name) {
+            Some(pod) => pod.end.as_ref(),
+            None => {
+                let ends = self.ends.iter().rev();
+                ends.filter(|(of, named, _)| of == namespace && named == name).map(|(_, _, end)| end).next()
+            }
+        }
+    }
+
+    /// All namespaces with pods.
+    pub fn namespaces(&self) -> Vec<String> {
+        self.pods.keys().cloned().collect()
     }
 
     /// The pods of a namespace, by name.
@@ -181,6 +239,25 @@ mod tests {
         assert!(index.get("a", "w-0").is_some());
         assert!(index.delete(&pod("a", "w-0", "2", "10.0.0.1")));
         assert!(index.get("a", "w-0").is_none());
+    }
+
+    #[test]
+    fn pods_go_with_their_node_and_how_they_ended_is_remembered() {
+        let mut index = Index::default();
+        let mut one = pod("a", "w-0", "1", "10.0.0.1");
+        one.spec.get_or_insert_default().node_name = Some("n".to_owned());
+        index.apply(&one);
+        let node = |spec| serde_json::from_value(serde_json::json!({"metadata": {"name": "n"}, "spec": spec})).unwrap();
+        assert!(index.apply_node(&node(serde_json::json!({"unschedulable": true}))));
+        assert_eq!(index.departure("a", "w-0"), Some(&Departure::NodeCordoned));
+        assert!(index.apply_node(&node(serde_json::json!({}))));
+        assert!(!index.reset_nodes(&[]));
+        assert_eq!(index.departure("a", "w-0"), None);
+        let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
+        one.metadata.deletion_timestamp = Some(time);
+        assert!(index.delete(&one));
+        assert_eq!(index.end("a", "w-0").unwrap().reason, "Deleted");
+        assert_eq!(index.end("b", "w-0"), None);
     }
 
     #[test]

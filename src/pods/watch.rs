@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 
 use futures::{StreamExt, pin_mut};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::sync::mpsc;
@@ -35,6 +35,39 @@ pub async fn run(client: Client, scope: Option<String>, index: SharedIndex, chan
             }
         }
     }
+}
+
+/// Watches the nodes, and tells all namespaces when one of them is going. Ends only when nobody listens.
+pub async fn run_nodes(client: Client, index: SharedIndex, changed: mpsc::UnboundedSender<String>) {
+    let events = watcher(Api::<Node>::all(client), watcher::Config::default()).default_backoff();
+    pin_mut!(events);
+    let mut listed = Vec::new();
+    while let Some(event) = events.next().await {
+        let has_changed = match event {
+            Ok(event) => take_in_node(&mut index.write().unwrap_or_else(PoisonError::into_inner), event, &mut listed),
+            Err(error) => {
+                tracing::warn!(error = %error, "watching nodes failed; trying again");
+                continue;
+            }
+        };
+        let namespaces = if has_changed { index.read().unwrap_or_else(PoisonError::into_inner).namespaces() } else { Vec::new() };
+        for namespace in namespaces {
+            if changed.send(namespace).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn take_in_node(index: &mut Index, event: watcher::Event<Node>, listed: &mut Vec<Node>) -> bool {
+    match event {
+        watcher::Event::Init => listed.clear(),
+        watcher::Event::InitApply(node) => listed.push(node),
+        watcher::Event::InitDone => return index.reset_nodes(&std::mem::take(listed)),
+        watcher::Event::Apply(node) => return index.apply_node(&node),
+        watcher::Event::Delete(node) => index.delete_node(&node),
+    }
+    false
 }
 
 /// Applies one event. `listed` collects a fresh list until it is complete.

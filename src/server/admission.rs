@@ -15,6 +15,16 @@ pub trait Admission: Send + Sync + 'static {
         None
     }
 
+    /// What announces that a worker's pod is going.
+    fn departure(&self, _pod: &str) -> Option<Departure> {
+        None
+    }
+
+    /// How a worker's pod ended, or its container did last.
+    fn end(&self, _pod: &str) -> Option<End> {
+        None
+    }
+
     /// Whether a worker's pod is being ended on purpose: then its tasks are not to blame for its end.
     fn is_ending(&self, _pod: &str) -> bool {
         false
@@ -24,6 +34,26 @@ pub trait Admission: Send + Sync + 'static {
     fn running_pods(&self) -> Option<Vec<String>> {
         None
     }
+}
+
+/// A planned end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Departure {
+    /// Why, for the log.
+    pub reason: String,
+    /// The pod ends as soon as its container does.
+    pub is_ending: bool,
+    /// It will go; otherwise it may as well stay for ever.
+    pub is_certain: bool,
+}
+
+/// Why a worker is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// One word: `OOMKilled`, `Evicted`, …
+    pub reason: String,
+    /// In words for a person; may be empty.
+    pub message: String,
 }
 
 /// Whether a worker may register.

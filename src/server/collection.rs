@@ -169,6 +169,7 @@ impl Collection {
             summary: summary.map(Box::new),
             outputs: Vec::new(),
             refusal: None,
+            lost_workers: Vec::new(),
             missing_input: self.missing_input.clone(),
             is_remade: false,
         };

@@ -111,6 +111,13 @@ impl Collections {
         }
     }
 
+    /// Has a report made anew.
+    pub(crate) fn report_again(&mut self, id: CollectionId) {
+        if self.entries.contains_key(&id) {
+            self.changed.insert(id);
+        }
+    }
+
     /// Has every report made anew.
     pub(crate) fn all_changed(&mut self) {
         self.changed.extend(self.entries.keys());
@@ -387,6 +394,7 @@ impl Namespace {
         // One whose graph is about to be read from a copy is about to be what it was.
         let collection = self.collections.entries.get(&id).filter(|collection| !collection.reads_copy)?;
         let mut report = collection.report(self.engine.summary(id));
+        report.lost_workers = self.losses.of(id);
         report.refusal = self.workers.refusal().filter(|_| report.lacks_workers()).cloned();
         Some((collection.request.uid.clone(), report))
     }

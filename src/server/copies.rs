@@ -45,8 +45,9 @@ pub(crate) enum Errand {
 impl Namespace {
     /// Workers that take copies.
     pub(crate) fn takers(&self) -> Vec<WorkerId> {
-        let takes =
-            |worker: &WorkerView<'_>| worker.status == WorkerStatus::Running && !worker.profile.builder && !worker.is_silent;
+        let takes = |worker: &WorkerView<'_>| {
+            worker.status == WorkerStatus::Running && !worker.profile.builder && !worker.is_silent && !worker.is_leaving
+        };
         self.engine.workers().filter(takes).map(|worker| worker.id).collect()
     }
 

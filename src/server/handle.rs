@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::mpsc;
 
 use crate::engine::{Requirements, Summary};
+use crate::server::admission::End;
 use crate::server::build_request::BuildRequest;
 use crate::server::inputs::MissingInput;
 
@@ -48,6 +49,8 @@ pub struct Report {
     pub outputs: Vec<OutputInfo>,
     /// The last worker that was refused, while no worker can take what there is to do.
     pub refusal: Option<Refusal>,
+    /// The last workers that went with something of it that was nowhere else, the latest last.
+    pub lost_workers: Vec<LostWorker>,
     /// An input that has gone since the graph was made of it: without it the graph stays, and cannot be made again.
     pub missing_input: Option<MissingInput>,
     /// The graph of this revision was made anew, of other inputs, and no output was lost since.
@@ -68,6 +71,15 @@ pub struct Refusal {
     /// Its name, or its host if it gave none.
     pub worker: String,
     pub reason: String,
+}
+
+/// A worker that is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostWorker {
+    /// Its pod, or its name where there are no pods.
+    pub worker: String,
+    /// How that came, as far as its pod says.
+    pub end: Option<End>,
 }
 
 /// How far a collection's graph has come.

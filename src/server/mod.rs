@@ -25,12 +25,14 @@ mod collections;
 mod coordination;
 mod copies;
 mod datasets;
+mod departures;
 mod diagnostics;
 mod documents;
 mod event;
 mod feed;
 mod handle;
 mod inputs;
+mod losses;
 mod memory_samples;
 mod metadata;
 mod namespace;
@@ -66,10 +68,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-pub use admission::{Admission, Facts, Verdict};
+pub use admission::{Admission, Departure, End, Facts, Verdict};
 pub use build_request::{Actors, BuildRequest, InlineTask, Input, Source};
 pub use clock::epoch_of_now;
-pub use handle::{BuildError, CollectionRequest, Handle, OutputInfo, Past, Refusal, Report, Stage};
+pub use handle::{BuildError, CollectionRequest, Handle, LostWorker, OutputInfo, Past, Refusal, Report, Stage};
 pub use inputs::{MissingInput, WhyMissing, describe_cycle};
 pub use stand_in::{Asked, StandIn};
 

@@ -22,6 +22,7 @@ use crate::server::datasets::Datasets;
 use crate::server::documents::Documents;
 use crate::server::event::Event;
 use crate::server::handle::{Command, Reports};
+use crate::server::losses::Losses;
 use crate::server::memory_samples::Samplers;
 use crate::server::metadata::Metadata;
 use crate::server::nannies::StartingNannies;
@@ -49,6 +50,7 @@ pub(crate) struct Namespace {
     pub(crate) engine: Engine,
     pub(crate) workers: Workers,
     pub(crate) listening: Listening,
+    pub(crate) losses: Losses,
     pub(crate) clients: Clients,
     pub(crate) datasets: Datasets,
     pub(crate) collections: Collections,
@@ -119,6 +121,7 @@ impl Namespace {
             engine,
             workers: Workers::default(),
             listening: Listening::default(),
+            losses: Losses::default(),
             clients: Clients::default(),
             datasets: Datasets::default(),
             collections: Collections::default(),
@@ -285,6 +288,8 @@ impl Namespace {
         self.forget_refusal();
         self.end_restarts();
         self.go_on_retiring();
+        self.go_on_departing();
+        self.settle_losses();
         self.forget_shuffles();
         self.publish_reports();
     }

@@ -67,6 +67,7 @@ impl Namespace {
         if is_first {
             self.retry_failed_builds();
             self.spread_documents();
+            self.look_at_departures();
         }
         self.start_builds();
         self.start_lowering();

@@ -11,9 +11,10 @@ use tracing::{info, warn};
 use crate::comm::Outbox;
 use crate::dask::WorkerAddress;
 use crate::engine::{Amount, ComputeTask, Resources, Stimulus, WorkerId, WorkerProfile, WorkerStatus};
-use crate::server::admission::{Facts, Verdict};
+use crate::server::admission::{End, Facts, Verdict};
 use crate::server::certificates;
 use crate::server::clock::unix_seconds;
+use crate::server::departures::Departing;
 use crate::server::event::Arrival;
 use crate::server::handle::Refusal;
 use crate::server::memory_samples::MemoryReadings;
@@ -84,6 +85,10 @@ pub(crate) struct Worker {
     pub(crate) is_silent: bool,
     /// When it was asked last whether it is there.
     pub(crate) asked: Option<Instant>,
+    /// How its pod had ended when it registered, or its container before this one.
+    pub(crate) end_before: Option<End>,
+    /// Its pod or node is going.
+    pub(crate) departing: Option<Departing>,
     /// It has said that it closes, or was told to.
     pub(crate) is_leaving: bool,
     /// It outlives its scheduler.
@@ -229,6 +234,7 @@ impl Worker {
         ])
     }
 
+    /// The pod that it runs in.
     pub(crate) fn pod(&self) -> Option<&str> {
         self.facts.pod.as_deref()
     }
@@ -315,6 +321,7 @@ impl Namespace {
         if self.workers.refusal().is_some_and(|refusal| refusal.worker == name) {
             self.set_refusal(None);
         }
+        let end_before = facts.pod.as_deref().and_then(|pod| self.admission.end(pod));
         let mut memory = MemoryReadings::default();
         memory.take_in(&registration.metrics, 0, Instant::now());
         let worker = Worker {
@@ -339,6 +346,8 @@ impl Namespace {
             last_seen_unix: unix_seconds(),
             is_silent: false,
             asked: None,
+            end_before,
+            departing: None,
             is_leaving: false,
             keeps,
         };
@@ -349,6 +358,7 @@ impl Namespace {
         self.stimulate(Stimulus::WorkerJoined { worker: id, profile });
         if former_epoch.is_some() {
             self.await_inventory(id);
+            self.take_back_loss(id);
         }
         self.tell_of_new_worker(id);
         self.note_new_worker(id);
@@ -356,6 +366,7 @@ impl Namespace {
         if first_status != WorkerStatus::Init {
             self.stimulate(Stimulus::WorkerStatusChanged { worker: id, status: first_status });
         }
+        self.look_at_departures();
         Some(id)
     }
 
@@ -405,10 +416,12 @@ impl Namespace {
     }
 
     fn lose_worker(&mut self, worker: WorkerId) -> Option<Worker> {
+        self.note_loss(worker);
         let entry = self.workers.entries.remove(&worker)?;
         self.workers.by_address.remove(&entry.address);
         self.pool.forget(&entry.address);
-        let expected = entry.is_leaving || entry.facts.pod.as_deref().is_some_and(|pod| self.admission.is_ending(pod));
+        let is_going = entry.is_leaving || entry.departing.is_some();
+        let expected = is_going || entry.facts.pod.as_deref().is_some_and(|pod| self.admission.is_ending(pod));
         info!(worker = %entry.name, address = %entry.address, expected, "a worker left");
         self.tell_of_lost_worker(entry.address.as_str());
         let gone = [("worker", entry.address.as_str().into()), ("expected", expected.into())];
@@ -455,6 +468,8 @@ impl Namespace {
             let WorkerProfile { labels, resources, builder, .. } = profile;
             self.stimulate(Stimulus::WorkerChanged { worker, labels, resources, builder });
         }
+        self.look_at_departures();
+        self.settle_losses();
         self.start_builds();
         self.start_lowering();
     }

@@ -133,6 +133,7 @@ mod tests {
             summary: Some(Box::new(summary)),
             outputs: Vec::new(),
             refusal: None,
+            lost_workers: Vec::new(),
             missing_input: None,
             is_remade: false,
         };

@@ -131,7 +131,8 @@ def test_the_rights_are_the_same_in_both_modes_and_name_every_verb():
     everywhere = [one for one in render("crds.enabled=false", "rbac.aggregate=false") if one["kind"] == "ClusterRole"]
     named = [one for one in render("crds.enabled=false", "watch.namespaces={a}") if one["kind"] == "Role"]
     assert len(everywhere) == len(named) == 1
-    assert everywhere[0]["rules"] == named[0]["rules"]
+    nodes = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]}
+    assert everywhere[0]["rules"] == [*named[0]["rules"], nodes]
     for rule in named[0]["rules"]:
         for part in ("apiGroups", "resources", "verbs"):
             assert "*" not in rule[part]
@@ -139,6 +140,13 @@ def test_the_rights_are_the_same_in_both_modes_and_name_every_verb():
             assert (rule["verbs"], rule["resourceNames"]) == (["create", "patch"], ["mainstay-ca", "mainstay-tls"])
         if "pods" in rule["resources"]:
             assert rule["verbs"] == ["list", "watch"]
+
+
+def test_nodes_are_watched_where_the_release_may():
+    [role] = [one for one in render("rbac.aggregate=false", "watch.nodes=false") if one["kind"] == "ClusterRole"]
+    assert not any("nodes" in rule["resources"] for rule in role["rules"])
+    for values, watches in [((), True), (("watch.nodes=false",), False), (("watch.namespaces={a}",), False)]:
+        assert ("--watch-nodes" in container(render(*values))["args"]) == watches, values
 
 
 def test_the_pod_satisfies_the_restricted_pod_security_standard():

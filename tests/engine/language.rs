@@ -12,6 +12,7 @@
 //! hold | hold over | forget                          others may come back; they are back; nobody asks for the rest
 //!
 //! silent w1 | heard w1                               nothing is heard of it, and it speaks again
+//! leaving w1 | staying w1                             its pod or node is going, or is not after all
 //! status w1 paused | change w1 GPU=1 disk=hdd | heartbeat w1 a b | left w1 [expected]
 //!
 //! build c1: a; b <- a; c[retries=2] <- a b want c retries=1 GPU=1 workers=w1,w2 loose disk=nvme priority=5 fifo=1000
@@ -152,7 +153,9 @@ impl Play {
     fn stimuli(&mut self, word: &str, rest: &str) -> Vec<Stimulus> {
         match word {
             "worker" | "joining" => self.join(word == "worker", rest),
-            "status" | "change" | "heartbeat" | "left" | "silent" | "heard" => vec![self.of_worker(word, rest)],
+            "status" | "change" | "heartbeat" | "left" | "silent" | "heard" | "leaving" | "staying" => {
+                vec![self.of_worker(word, rest)]
+            }
             "finished" | "erred" | "reschedule" | "long-running" | "dropped" | "steal-response" => vec![self.of_task(word, rest)],
             "add-keys" | "refresh" | "drop" => {
                 let (worker, keys) = self.worker_and_keys(rest);
@@ -230,6 +233,7 @@ impl Play {
         let worker = self.names.id_of_worker(name);
         match word {
             "status" => Stimulus::WorkerStatusChanged { worker, status: status(rest) },
+            "leaving" | "staying" => Stimulus::WorkerLeaving { worker, leaving: word == "leaving" },
             "silent" => Stimulus::WorkerSilent { worker },
             "heard" => Stimulus::WorkerHeard { worker },
             "left" => {

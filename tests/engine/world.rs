@@ -179,10 +179,10 @@ impl World {
         let mut draw = Draw::new(number);
         self.now.0 += u64::from(draw.below(300));
         // What else somebody does comes after what was heard, as in a server.
-        if !matches!(kind % 39, 0..=20 | 24) {
+        if !matches!(kind % 40, 0..=20 | 24) {
             self.act();
         }
-        match kind % 39 {
+        match kind % 40 {
             0..=6 => self.deliver_to_worker(&mut draw),
             7..=13 => self.deliver_to_engine(&mut draw),
             14..=18 => self.end_a_run(&mut draw),
@@ -203,6 +203,7 @@ impl World {
             35 => self.rebuild(),
             36 => self.handle(Stimulus::Hold { holds: false }),
             37 => self.fall_silent(&mut draw),
+            38 => self.announce_end(&mut draw),
             _ => self.handle(Stimulus::Timeout),
         }
     }
@@ -210,6 +211,13 @@ impl World {
     fn any_worker(&self, draw: &mut Draw, fits: impl Fn(&SimulatedWorker) -> bool) -> Option<WorkerId> {
         let ids: Vec<WorkerId> = self.workers.values().filter(|worker| fits(worker)).map(|worker| worker.id).collect();
         draw.pick(&ids)
+    }
+
+    /// A pod or node is going, or is not after all.
+    fn announce_end(&mut self, draw: &mut Draw) {
+        if let Some(id) = self.any_worker(draw, |_| true) {
+            self.handle(Stimulus::WorkerLeaving { worker: id, leaving: !draw.one_in(3) });
+        }
     }
 
     /// For as long as nothing is heard of it: it may go on working all the same.
@@ -485,6 +493,9 @@ impl World {
         self.join(&mut draw, true);
         for worker in self.workers.values_mut() {
             worker.become_status(WorkerStatus::Running);
+        }
+        for id in self.workers.keys().copied().collect::<Vec<_>>() {
+            self.handle(Stimulus::WorkerLeaving { worker: id, leaving: false });
         }
         for id in std::mem::take(&mut self.silent) {
             self.handle(Stimulus::WorkerHeard { worker: id });

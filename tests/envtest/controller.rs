@@ -63,6 +63,7 @@ impl Running {
             })),
             outputs: vec![OutputInfo { name: "x".to_owned(), type_name: "int".to_owned(), keys: 1 }],
             refusal: None,
+            lost_workers: Vec::new(),
             missing_input: None,
             is_remade: false,
         };

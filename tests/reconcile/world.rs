@@ -108,6 +108,7 @@ pub(crate) fn report(generation: i64, stage: Stage, summary: Option<Summary>) ->
         summary: summary.map(Box::new),
         outputs,
         refusal: None,
+        lost_workers: Vec::new(),
         missing_input: None,
         is_remade: false,
     }

@@ -45,3 +45,13 @@ of `watch.namespaces`. Each line names the code that needs it.
   resources: [events]
   verbs: [create, patch]
 {{- end }}
+
+{{/*
+What it may do outside of namespaces, with `watch.nodes`.
+*/}}
+{{- define "mainstay.nodeRules" -}}
+# src/pods/watch.rs sees which nodes are going, so that what is on them is moved in time.
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [list, watch]
+{{- end }}

@@ -2,17 +2,19 @@
 
 use crate::api::conditions::printable;
 use crate::api::limits::{
-    FAILURES_MAX, OUTPUTS_MAX, RETRIED_MAX, STATUS_EXCEPTION_LENGTH_MAX, STATUS_KEY_LENGTH_MAX, STATUS_TRACEBACK_LENGTH_MAX,
-    WORKERS_MAX,
+    FAILURES_MAX, LOST_WORKERS_MAX, OUTPUTS_MAX, RETRIED_MAX, STATUS_EXCEPTION_LENGTH_MAX, STATUS_KEY_LENGTH_MAX,
+    STATUS_TRACEBACK_LENGTH_MAX, WORKERS_MAX,
 };
 use crate::api::{
-    FailureStatus, OutputStatus, PersistedCollectionStatus, PriorityStatus, ReplicasStatus, RetriesStatus, TaskRetriesStatus,
-    TasksStatus, WorkerStatus,
+    FailureStatus, LostWorkerStatus, OutputStatus, PersistedCollectionStatus, PriorityStatus, ReplicasStatus, RetriesStatus,
+    TaskRetriesStatus, TasksStatus, WorkerStatus,
 };
 use crate::dask::exception_type;
 use crate::engine::{FailureSummary, ReplicaSummary, RetrySummary, TaskCounts, WorkerShare};
-use crate::server::Report;
+use crate::server::{End, LostWorker, Report};
 
+/// Of a worker whose pod does not say why it ended.
+const UNKNOWN: &str = "Unknown";
 /// Longest name of a worker, an output or a type.
 const NAME_LENGTH_MAX: usize = 253;
 
@@ -31,6 +33,7 @@ pub(super) fn fill(status: &mut PersistedCollectionStatus, report: Option<&Repor
         matching_workers,
         worker_count,
         workers,
+        lost_workers,
         replicas,
         nbytes,
         size,
@@ -55,6 +58,8 @@ pub(super) fn fill(status: &mut PersistedCollectionStatus, report: Option<&Repor
     *matching_workers = summary.map(|summary| whole(summary.workers_matching as u64));
     *worker_count = summary.map(|summary| whole(summary.workers_total as u64));
     *workers = summary.map(|summary| summary.workers.iter().take(WORKERS_MAX).map(show_worker).collect()).unwrap_or_default();
+    let lost = report.map_or(&[][..], |report| &report.lost_workers);
+    *lost_workers = lost.iter().take(LOST_WORKERS_MAX).map(show_lost).collect();
     *replicas = summary.and_then(|summary| summary.replicas).map(show_replicas);
     *nbytes = summary.map(|summary| whole(summary.nbytes));
     *size = summary.map(|summary| readable_bytes(summary.nbytes));
@@ -110,6 +115,18 @@ fn show_retries(retries: &RetrySummary) -> RetriesStatus {
         exhausted: whole(*exhausted),
         worker_lost: whole(*worker_lost),
         tasks: tasks.collect(),
+    }
+}
+
+fn show_lost(lost: &LostWorker) -> LostWorkerStatus {
+    let (reason, message) = match &lost.end {
+        Some(End { reason, message }) => (reason.as_str(), message.as_str()),
+        None => (UNKNOWN, "its connection ended, and its pod does not say why"),
+    };
+    LostWorkerStatus {
+        pod: head(&lost.worker, NAME_LENGTH_MAX),
+        reason: head(reason, NAME_LENGTH_MAX),
+        message: head(message, STATUS_EXCEPTION_LENGTH_MAX),
     }
 }
 

@@ -261,7 +261,11 @@ fn judge_summary(previous: Option<&PersistedCollectionStatus>, view: &View<'_>, 
         };
         (phase, Course::Working, Judgement::no(workers.reason, workers.message.clone()))
     } else if is_degraded {
-        let message = format!("lost outputs are computed again: {unfinished} tasks to go");
+        let lost = report.lost_workers.last().map(|lost| match &lost.end {
+            Some(end) => format!("; {} was lost last: {}", lost.worker, end.reason),
+            None => format!("; {} was lost last", lost.worker),
+        });
+        let message = format!("lost outputs are computed again: {unfinished} tasks to go{}", lost.unwrap_or_default());
         (Phase::Degraded, Course::Working, Judgement::no(reasons::RECOMPUTING, message))
     } else {
         let message = format!("{} of {} tasks are done", tasks.done, tasks.total);

@@ -5,11 +5,11 @@ use k8s_openapi::jiff::Timestamp;
 use super::*;
 use crate::dask::{TaskKey, WorkerAddress};
 use crate::engine::{
-    Amount, FailureSummary, OutputSummary, Resources, Summary, TaskCounts, UnmatchedOverride, Unrunnable, WorkerSelector,
-    WorkerShare,
+    Amount, FailureSummary, OutputSummary, ReplicaSummary, Resources, Summary, TaskCounts, UnmatchedOverride, Unrunnable,
+    WorkerSelector, WorkerShare,
 };
 use crate::pods::Trouble;
-use crate::server::{BuildError, MissingInput, OutputInfo, Refusal, Stage, WhyMissing};
+use crate::server::{BuildError, End, LostWorker, MissingInput, OutputInfo, Refusal, Stage, WhyMissing};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -35,6 +35,7 @@ fn report(stage: Stage, summary: Option<Summary>) -> Report {
         summary: summary.map(Box::new),
         outputs,
         refusal: None,
+        lost_workers: Vec::new(),
         missing_input: None,
         is_remade: false,
     }
@@ -104,6 +105,52 @@ fn overrides_that_match_no_task_are_named() {
         message(&status, conditions::GRAPH_ACCEPTED),
         "the graph has 10 tasks; override `laod-*` matches no task (did you mean `load`?); override `x` matches no task"
     );
+}
+
+#[test]
+fn copies_are_judged_where_they_are_asked_for() {
+    let mut persisted = persisted();
+    assert_eq!(find(&compute(None, &view(1, &persisted), at(1)).conditions, conditions::REPLICATED), None);
+    for (short, workers, expected) in [
+        (0, 2, "True/Replicated: every output key in memory is on 2 workers"),
+        (3, 2, "False/Replicating: 3 output keys in memory are on fewer than 2 workers"),
+        (4, 1, "False/TooFewWorkers: 2 copies are wanted, and 1 worker may hold one"),
+    ] {
+        let replicas = ReplicaSummary { wanted: 2, least: 1, short, workers };
+        persisted.summary.as_mut().unwrap().replicas = Some(replicas);
+        let status = compute(None, &view(1, &persisted), at(1));
+        let condition = find(&status.conditions, conditions::REPLICATED).unwrap();
+        assert_eq!(format!("{}/{}: {}", condition.status, condition.reason, condition.message), expected);
+        assert_eq!(status.replicas.as_ref().unwrap().short, short as i64);
+        persisted.summary.as_mut().unwrap().replicas = None;
+        let after = compute(Some(&status), &view(1, &persisted), at(2));
+        assert_eq!((find(&after.conditions, conditions::REPLICATED), after.replicas), (None, None));
+    }
+}
+
+#[test]
+fn lost_workers_are_listed_with_their_reasons() {
+    let mut degraded = running();
+    let end = |reason: &str| End { reason: reason.to_owned(), message: "in words".to_owned() };
+    degraded.lost_workers = vec![
+        LostWorker { worker: "w-0".to_owned(), end: None },
+        LostWorker { worker: "w-1".to_owned(), end: Some(end("OOMKilled")) },
+    ];
+    let before = compute(None, &view(1, &persisted()), at(1));
+    let status = compute(Some(&before), &view(1, &degraded), at(2));
+    let listed: Vec<_> = status.lost_workers.iter().map(|lost| (lost.pod.as_str(), lost.reason.as_str())).collect();
+    assert_eq!(listed, [("w-0", "Unknown"), ("w-1", "OOMKilled")]);
+    let message = message(&status, conditions::READY);
+    assert!(message.ends_with("; w-1 was lost last: OOMKilled"), "{message}");
+}
+
+#[test]
+fn silent_workers_are_named() {
+    let mut running = running();
+    running.summary.as_mut().unwrap().workers_silent = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
+    let status = compute(None, &view(1, &running), at(1));
+    let message = message(&status, conditions::WORKERS_AVAILABLE);
+    assert_eq!(message, "2 of 2 running workers may take its tasks; nothing is heard of workers a, b, c and 1 more");
 }
 
 #[test]

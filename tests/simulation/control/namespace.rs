@@ -132,6 +132,7 @@ fn report(kept: &Kept) -> Report {
         summary,
         outputs: vec![OutputInfo { name: "daily".to_owned(), type_name: "DataFrame".to_owned(), keys: TASKS }],
         refusal: None,
+        lost_workers: Vec::new(),
         missing_input: None,
         is_remade: false,
     }
