@@ -123,12 +123,13 @@ class Scheduler:
         self.address = self.process.await_output(address)[1]
         self.port = int(self.address.rsplit(":", 1)[1])
 
-    def start_worker(self, *arguments, nanny=False, name=None, threads=1, address=None, **env):
-        """Starts a stock `dask worker`; it registers in its own time, here or at another address."""
+    def start_worker(self, *arguments, nanny=False, name=None, threads=1, address=None, within=(), **env):
+        """Starts a stock `dask worker`; it registers in its own time, here or at another address, run by another command."""
         self.count += 1
         name = name or f"w{self.count}"
         python = WORKER_PYTHONS[self.count % len(WORKER_PYTHONS)]
-        command = [python, "-m", "dask", "worker", address or self.address, "--name", name, "--nthreads", str(threads)]
+        address = address or self.address
+        command = [*within, python, "-m", "dask", "worker", address, "--name", name, "--nthreads", str(threads)]
         command += ["--nanny" if nanny else "--no-nanny", "--no-dashboard", "--local-directory", self.folder / "scratch"]
         worker = Process([*command, *arguments], self.folder / f"{name}.log", env=environment(**env), cwd=self.folder)
         worker.name = name

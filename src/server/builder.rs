@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value as Json;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::comm::{CallError, Pool};
@@ -66,6 +67,31 @@ static SERVE: LazyLock<Bytes> = LazyLock::new(|| {
     Object::call("builtins", "eval", vec![Object::text(BOOTSTRAP), globals]).dumps()
 });
 
+/// Whether a worker can be expected to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    There,
+    Silent,
+}
+
+/// A worker that a graph is made on. Its comm may end long after it has, or never.
+#[derive(Clone, Debug)]
+pub(crate) struct Builder {
+    pub(crate) address: WorkerAddress,
+    /// Ends with the worker.
+    pub(crate) presence: watch::Receiver<Presence>,
+    /// It is not given up because it is silent: graphs of this source may silence whoever makes them.
+    pub(crate) is_patient: bool,
+}
+
+impl Builder {
+    /// Ends when there is no sense in waiting any more.
+    async fn is_lost(&self) {
+        // An error says that the worker is gone.
+        let _ = self.presence.clone().wait_for(|presence| *presence == Presence::Silent && !self.is_patient).await;
+    }
+}
+
 /// Why there is no graph.
 #[derive(Debug)]
 pub(crate) enum BuildFailure {
@@ -83,19 +109,15 @@ impl BuildFailure {
 }
 
 /// Has a collection's source built; gives the document also as it came.
-pub(crate) async fn build(
-    pool: &Pool,
-    address: &WorkerAddress,
-    request: Vec<u8>,
-) -> Result<(BuildDocument, Bytes), BuildFailure> {
-    pause_if_lost(ask(pool, address, "build", vec![request.into()]).await).await
+pub(crate) async fn build(pool: &Pool, builder: &Builder, request: Vec<u8>) -> Result<(BuildDocument, Bytes), BuildFailure> {
+    pause_if_lost(ask(pool, builder, "build", vec![request.into()]).await).await
 }
 
 /// Has a Client's graph lowered.
-pub(crate) async fn lower(pool: &Pool, address: &WorkerAddress, graph: Arc<UpdateGraph>) -> Result<BuildDocument, BuildFailure> {
+pub(crate) async fn lower(pool: &Pool, builder: &Builder, graph: Arc<UpdateGraph>) -> Result<BuildDocument, BuildFailure> {
     let request = encode_lower(&graph);
     drop(graph);
-    pause_if_lost(ask(pool, address, "lower", request).await).await.map(|(document, _)| document)
+    pause_if_lost(ask(pool, builder, "lower", request).await).await.map(|(document, _)| document)
 }
 
 /// By the end of the pause it is known that the worker is gone, and another is asked.
@@ -106,13 +128,13 @@ async fn pause_if_lost<T>(result: Result<T, BuildFailure>) -> Result<T, BuildFai
     result
 }
 
-async fn ask(
-    pool: &Pool,
-    address: &WorkerAddress,
-    name: &str,
-    request: Vec<Bytes>,
-) -> Result<(BuildDocument, Bytes), BuildFailure> {
-    let raw = call(pool, address, name, request).await?;
+async fn ask(pool: &Pool, builder: &Builder, name: &str, request: Vec<Bytes>) -> Result<(BuildDocument, Bytes), BuildFailure> {
+    let raw = tokio::select! {
+        answer = call(pool, &builder.address, name, request) => answer?,
+        () = builder.is_lost() => {
+            return Err(BuildFailure::BuilderLost { reason: format!("nothing is heard of {}", builder.address) });
+        }
+    };
     match BuildDocument::decode(raw.clone()) {
         Ok(Built::Document(document)) => Ok((*document, raw)),
         Ok(Built::Failed { error, exception }) => Err(BuildFailure::Refused { error, exception }),

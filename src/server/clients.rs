@@ -254,14 +254,14 @@ impl Namespace {
             return;
         }
         let Some(worker) = self.engine.choose_lowerer() else { return };
-        let Some(address) = self.workers.get(worker).map(|worker| worker.address.clone()) else { return };
         for (id, client) in &mut self.clients.entries {
             let Some(lowering) = client.lowering.as_mut().filter(|lowering| !lowering.is_under_way) else { continue };
+            let Some(builder) = self.workers.builder(worker, lowering.builders_lost > 0) else { return };
             lowering.is_under_way = true;
             let graph = Arc::clone(&lowering.graph);
-            let (pool, events, address, client) = (Arc::clone(&self.pool), self.events.clone(), address.clone(), *id);
+            let (pool, events, client) = (Arc::clone(&self.pool), self.events.clone(), *id);
             self.pool.spawn(async move {
-                let result = builder::lower(&pool, &address, graph).await.map(Box::new);
+                let result = builder::lower(&pool, &builder, graph).await.map(Box::new);
                 // The loop has ended when nobody takes it.
                 let _ = events.send(Event::Lowered { client, result }).await;
             });

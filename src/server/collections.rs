@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tracing::{info, warn};
 
-use crate::dask::{Serialized, TaskKey, WorkerAddress};
+use crate::dask::{Serialized, TaskKey};
 use crate::engine::{CollectionId, Stimulus};
 use crate::server::build_document::{BuildDocument, BuiltOutput};
-use crate::server::builder::{self, BUILDERS_LOST_MAX, BuildFailure};
+use crate::server::builder::{self, BUILDERS_LOST_MAX, BuildFailure, Builder};
 use crate::server::collection::{Accepted, Collection, Next};
 use crate::server::documents;
 use crate::server::event::Event;
@@ -283,20 +283,21 @@ impl Namespace {
         };
         let Some(entry) = self.workers.get(worker) else { return Stage::WaitingForTurn };
         let request = builder::encode_build(&collection.request, &self.collections.data_of_inputs(collection));
-        let (address, name) = (entry.address.clone(), entry.name.clone());
-        self.spawn_build(id, inputs, address, request);
+        let name = entry.name.clone();
+        let Some(builder) = self.workers.builder(worker, collection.builders_lost > 0) else { return Stage::WaitingForTurn };
+        self.spawn_build(id, inputs, builder, request);
         Stage::Building { worker: name }
     }
 
-    fn spawn_build(&mut self, id: CollectionId, inputs: Versions, address: WorkerAddress, request: Vec<u8>) {
+    fn spawn_build(&mut self, id: CollectionId, inputs: Versions, builder: Builder, request: Vec<u8>) {
         let Some(collection) = self.collections.entries.get_mut(&id) else { return };
         collection.attempt += 1;
         collection.build = Some(inputs);
         let attempt = collection.attempt;
-        info!(collection = %collection.request.name, worker = %address, "building");
+        info!(collection = %collection.request.name, worker = %builder.address, "building");
         let (pool, events) = (Arc::clone(&self.pool), self.events.clone());
         self.pool.spawn(async move {
-            let (result, raw) = match builder::build(&pool, &address, request).await {
+            let (result, raw) = match builder::build(&pool, &builder, request).await {
                 Ok((document, raw)) => (Ok(Box::new(document)), Some(raw)),
                 Err(failure) => (Err(failure), None),
             };

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use crate::dask::TaskKey;
 use crate::engine::{Stimulus, WorkerId};
+use crate::server::builder::Presence;
 use crate::server::namespace::Namespace;
 use crate::wire::messages::ToWorker;
 
@@ -87,6 +88,7 @@ impl Namespace {
     fn on_silence(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.entries.get_mut(&id) else { return };
         worker.is_silent = true;
+        worker.presence.send_replace(Presence::Silent);
         let address = worker.address.clone();
         warn!(worker = %worker.name, %address, "nothing is heard of a worker; its work goes elsewhere");
         self.stimulate(Stimulus::WorkerSilent { worker: id });
@@ -101,6 +103,7 @@ impl Namespace {
         let quiet = worker.last_seen.elapsed();
         worker.last_seen = Instant::now();
         if std::mem::take(&mut worker.is_silent) {
+            worker.presence.send_replace(Presence::There);
             let address = worker.address.clone();
             info!(worker = %worker.name, %address, silent_s = quiet.as_secs(), "a silent worker speaks again");
             self.stimulate(Stimulus::WorkerHeard { worker: id });

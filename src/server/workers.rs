@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::comm::Outbox;
 use crate::dask::WorkerAddress;
 use crate::engine::{Amount, ComputeTask, Resources, Stimulus, WorkerId, WorkerProfile, WorkerStatus};
 use crate::server::admission::{End, Facts, Verdict};
+use crate::server::builder::{Builder, Presence};
 use crate::server::certificates;
 use crate::server::clock::unix_seconds;
 use crate::server::departures::Departing;
@@ -83,6 +85,8 @@ pub(crate) struct Worker {
     last_seen_unix: f64,
     /// Nothing was heard of it for too long.
     pub(crate) is_silent: bool,
+    /// For those who wait for its answer.
+    pub(crate) presence: watch::Sender<Presence>,
     /// When it was asked last whether it is there.
     pub(crate) asked: Option<Instant>,
     /// How its pod had ended when it registered, or its container before this one.
@@ -115,6 +119,12 @@ impl Workers {
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// A worker to make a graph on; one that is patient is not given up for being silent.
+    pub(crate) fn builder(&self, worker: WorkerId, is_patient: bool) -> Option<Builder> {
+        let worker = self.entries.get(&worker)?;
+        Some(Builder { address: worker.address.clone(), presence: worker.presence.subscribe(), is_patient })
     }
 
     /// Queues a message until the end of the turn.
@@ -345,6 +355,7 @@ impl Namespace {
             last_seen: Instant::now(),
             last_seen_unix: unix_seconds(),
             is_silent: false,
+            presence: watch::Sender::new(Presence::There),
             asked: None,
             end_before,
             departing: None,

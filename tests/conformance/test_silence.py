@@ -70,6 +70,19 @@ def test_what_is_on_a_stopped_worker_is_read_where_it_is_as_well(mainstay, clien
     await_event(client, "worker-heard")
 
 
+def test_a_graph_is_lowered_elsewhere_when_its_worker_is_stopped(mainstay, client):
+    builder = mainstay.start_worker(name="builder-1")
+    mainstay.start_worker(name="second")
+    client.wait_for_workers(2)
+    stop(builder.pid)
+    try:
+        assert client.submit(inc, 1).result() == 2
+    finally:
+        resume(builder.pid)
+    await_event(client, "worker-heard")
+    assert client.submit(inc, 2).result() == 3
+
+
 def test_a_scheduler_that_was_stopped_takes_nobody_for_silent(mainstay, client, tmp_path):
     workers = [mainstay.start_worker(name=name) for name in ("first", "second")]
     client.wait_for_workers(2)
