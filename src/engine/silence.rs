@@ -21,7 +21,7 @@ use crate::engine::{Engine, Instruction, Millis, WorkerId};
 /// How long a silent worker keeps what it runs: functions that hold the interpreter's lock for seconds are no rarity.
 const RUNS_AFTER_MS: u64 = 4_000;
 /// How long what waits for its data goes on waiting: networks that are cut are mostly mended in less.
-const DATA_AFTER_MS: u64 = 26_000;
+const DATA_AFTER_MS: u64 = 31_000;
 
 /// How long a worker is silent, and what was given up of it so far.
 #[derive(Clone, Copy, Debug)]

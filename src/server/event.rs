@@ -126,6 +126,11 @@ pub(crate) enum Event {
         with_all: bool,
         answer: oneshot::Sender<Counted>,
     },
+    /// A silent worker was called.
+    Called {
+        worker: WorkerId,
+        answers: bool,
+    },
     /// Nannies have ended their workers; some did not in time.
     Killed {
         restart: Restart,

@@ -261,6 +261,7 @@ impl Namespace {
                 let _ = answer.send(self.count(&watch, with_all));
             }
             Event::Copied { errand, copied } => self.on_copied(errand, copied),
+            Event::Called { worker, answers } => self.on_called(worker, answers),
             Event::Killed { restart, alive } => self.on_killed(restart, &alive),
             Event::Flushed(flushed) => self.on_flushed(flushed),
             Event::Onlooker { outbox } => self.on_onlooker(outbox),

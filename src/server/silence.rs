@@ -3,16 +3,23 @@
 //!
 //! A worker of which nothing was heard for a while is asked whether it is there, so it does not matter how rare heartbeats
 //! are. The question is about a run that there never was: any stock worker answers that from its event loop.
+//!
+//! A silent one is called on fresh comms: when a network that was cut is mended, what was under way on the comms there are
+//! comes only after about as long again, and what others wait for may be fetched before.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::dask::TaskKey;
 use crate::engine::{Stimulus, WorkerId};
 use crate::server::builder::Presence;
+use crate::server::event::Event;
 use crate::server::namespace::Namespace;
-use crate::wire::messages::ToWorker;
+use crate::wire::encode::encode_message;
+use crate::wire::messages::{Ask, ToWorker};
 
 /// A worker is asked when nothing was heard of it for so long,
 const ASK_AFTER: Duration = Duration::from_secs(4);
@@ -20,6 +27,8 @@ const ASK_AFTER: Duration = Duration::from_secs(4);
 const SILENT_AFTER: Duration = Duration::from_secs(9);
 /// Who did not listen for so long cannot tell who was silent.
 const AWAY: Duration = Duration::from_secs(2);
+/// How long to wait for the answer to a call. Fresh ones are lost as others are, and sent again after twice the time.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Names the question and its answer.
 const QUESTION: &str = "mainstay-are-you-there";
 
@@ -67,6 +76,9 @@ impl Namespace {
             .filter(|(_, worker)| !worker.is_silent)
             .map(|(id, worker)| (*id, judge(worker.last_seen, newest)))
             .collect();
+        let silent: Vec<WorkerId> =
+            self.workers.iter().filter(|(_, worker)| worker.is_silent && !worker.is_called).map(|(id, _)| id).collect();
+        silent.into_iter().for_each(|id| self.call_silent(id));
         for (id, verdict) in speaking {
             match verdict {
                 Verdict::Speaks => {}
@@ -95,6 +107,30 @@ impl Namespace {
         // What it has not said yet of what it brings it may say later.
         self.on_all_said(id);
         self.note(&["all", address.as_str()], "worker-silent", [("worker", address.as_str().into())]);
+    }
+
+    fn call_silent(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.entries.get_mut(&id) else { return };
+        worker.is_called = true;
+        let address = worker.address.clone();
+        // What is kept may be cut off.
+        self.pool.forget(&address);
+        let (pool, events) = (Arc::clone(&self.pool), self.events.clone());
+        self.pool.spawn(async move {
+            let answer = timeout(CALL_TIMEOUT, pool.call(&address, encode_message(&Ask::new("identity")))).await;
+            // The loop has ended when nobody takes it.
+            let _ = events.send(Event::Called { worker: id, answers: matches!(answer, Ok(Ok(_))) }).await;
+        });
+    }
+
+    /// A silent worker was called.
+    pub(crate) fn on_called(&mut self, id: WorkerId, answers: bool) {
+        if let Some(worker) = self.workers.entries.get_mut(&id) {
+            worker.is_called = false;
+        }
+        if answers {
+            self.heard_of(id);
+        }
     }
 
     /// A worker has said something.

@@ -85,6 +85,8 @@ pub(crate) struct Worker {
     last_seen_unix: f64,
     /// Nothing was heard of it for too long.
     pub(crate) is_silent: bool,
+    /// It is silent, and is being called.
+    pub(crate) is_called: bool,
     /// For those who wait for its answer.
     pub(crate) presence: watch::Sender<Presence>,
     /// When it was asked last whether it is there.
@@ -355,6 +357,7 @@ impl Namespace {
             last_seen: Instant::now(),
             last_seen_unix: unix_seconds(),
             is_silent: false,
+            is_called: false,
             presence: watch::Sender::new(Presence::There),
             asked: None,
             end_before,
