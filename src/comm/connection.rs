@@ -19,6 +19,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
 use crate::comm::budget::{Budget, Share};
+use crate::comm::fence::Fence;
 use crate::comm::tls::{Session, Tls};
 use crate::wire::frame::{FrameDecoder, FrameError, Message};
 use crate::wire::handshake::{Handshake, HandshakeError};
@@ -67,6 +68,8 @@ pub enum CommError {
     Truncated,
     #[error("peers that are not known have sent too much together")]
     Crowded,
+    #[error("another operator has taken over")]
+    Fenced,
     #[error("the peer sends a message at less than {BYTES_A_SECOND_MIN} B/s")]
     Slow,
 }
@@ -94,6 +97,8 @@ pub struct Receiver {
 pub struct Sender {
     half: OwnedWriteHalf,
     session: Option<Arc<Session>>,
+    /// While it is not open the socket counts as one that takes nothing.
+    fence: Option<Fence>,
 }
 
 impl Connection {
@@ -135,7 +140,7 @@ impl Connection {
             let decoder = FrameDecoder::new(Limits::HANDSHAKE);
             let mut connection = Self {
                 receiver: Receiver { half: read, session: session.clone(), decoder, share: None },
-                sender: Sender { half: write, session },
+                sender: Sender { half: write, session, fence: None },
                 peer,
             };
             connection.shake_hands().await?;
@@ -260,10 +265,15 @@ impl Sender {
         Ok(())
     }
 
+    /// Has nothing written from here on unless the fence is open.
+    pub fn fence(&mut self, fence: &Fence) {
+        self.fence = Some(fence.clone());
+    }
+
     /// Writes the chunks of one or more messages.
     ///
     /// # Errors
-    /// When the socket fails.
+    /// When the socket fails, or the fence is closed.
     pub async fn send(&mut self, chunks: Vec<Bytes>) -> Result<(), CommError> {
         self.wait_and_write(&mut chunks.into()).await
     }
@@ -271,10 +281,15 @@ impl Sender {
     /// Writes chunks and removes what is written, until nothing is left.
     ///
     /// # Errors
-    /// When the socket fails.
+    /// As `send`.
     pub(super) async fn wait_and_write(&self, chunks: &mut VecDeque<Bytes>) -> Result<(), CommError> {
         while !self.write(chunks)? {
             self.half.writable().await?;
+            if let Some(fence) = &self.fence
+                && !fence.opened().await
+            {
+                return Err(CommError::Fenced);
+            }
         }
         Ok(())
     }
@@ -284,6 +299,9 @@ impl Sender {
     /// # Errors
     /// When the socket fails.
     pub(super) fn write(&self, chunks: &mut VecDeque<Bytes>) -> std::io::Result<bool> {
+        if self.fence.as_ref().is_some_and(|fence| !fence.is_open()) {
+            return Ok(chunks.is_empty());
+        }
         if let Some(session) = &self.session {
             return session.write(self.half.as_ref(), chunks);
         }

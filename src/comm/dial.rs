@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::comm::{CommError, Connection, Tls};
+use crate::comm::{CommError, Connection, Fence, Tls};
 use crate::dask::WorkerAddress;
 use crate::wire::frame::Message;
 use crate::wire::limits::Limits;
@@ -46,13 +46,14 @@ pub struct Pool {
     /// Where calls are made: not on the thread of the loop that wants them made.
     runtime: Handle,
     tls: Option<Tls>,
+    fence: Fence,
     idle: Mutex<BTreeMap<WorkerAddress, Vec<Connection>>>,
 }
 
 impl Pool {
-    /// A pool whose calls are made on this runtime.
-    pub fn new(runtime: Handle, tls: Option<Tls>) -> Self {
-        Self { runtime, tls, idle: Mutex::default() }
+    /// A pool whose calls are made on this runtime, and while this fence is open.
+    pub fn new(runtime: Handle, tls: Option<Tls>, fence: Fence) -> Self {
+        Self { runtime, tls, fence, idle: Mutex::default() }
     }
 
     /// Whether its comms are encrypted.
@@ -124,6 +125,7 @@ impl Pool {
         };
         let result = timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(CommError::ConnectTimeout(CONNECT_TIMEOUT)));
         let mut connection = result.map_err(|source| CallError::Unreachable { address: address.clone(), source })?;
+        connection.sender.fence(&self.fence);
         connection.receiver.set_limits(Limits::REGISTERED);
         Ok(connection)
     }

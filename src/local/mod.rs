@@ -62,6 +62,7 @@ pub async fn run(args: LocalArgs) -> Result<Outcome> {
         changed,
         id: "Scheduler-mainstay-local".to_owned(),
         http_port: 0,
+        fence: server::Fence::default(),
         // Who comes back is noticed; who is there is not known.
         patience: Duration::ZERO,
     };

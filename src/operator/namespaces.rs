@@ -129,6 +129,8 @@ impl Namespaces {
             id: format!("Scheduler-mainstay-{namespace}"),
             http_port: self.args.http_port,
             patience: PATIENCE,
+            // There is one operator.
+            fence: server::Fence::default(),
         };
         let (handle, mut server) = server::start(config, listener)?;
         info!(namespace, port, encrypted = tls.is_some(), "serving a namespace");

@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use crate::comm::{Budget, CommError, Connection, Outbox, Pool, Receiver, Tls, scheme};
+use crate::comm::{Budget, CommError, Connection, Fence, Outbox, Pool, Receiver, Tls, scheme};
 use crate::coordination::CallId;
 use crate::error::chain;
 use crate::server::admission::{Admission, Facts, Verdict};
@@ -68,6 +68,7 @@ pub(crate) struct Reception {
     pub(crate) requests: mpsc::Sender<Event>,
     pub(crate) admission: Arc<dyn Admission>,
     pub(crate) tls: Option<Tls>,
+    pub(crate) fence: Fence,
     pub(crate) guests: Arc<Guests>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) recording: Recording,
@@ -234,6 +235,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, reception: Reception, mut pl
 
 async fn converse(stream: TcpStream, peer: SocketAddr, reception: &Reception, place: &mut Unknown) -> Result<(), Dropped> {
     let mut connection = Connection::accept(stream, reception.tls.as_ref(), HANDSHAKE_TIMEOUT).await?;
+    connection.sender.fence(&reception.fence);
     if reception.guests.is_host_of_registered(peer.ip()) {
         connection.receiver.set_limits(Limits::REGISTERED);
     } else {

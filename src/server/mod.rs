@@ -75,6 +75,7 @@ pub use handle::{BuildError, CollectionRequest, Handle, LostWorker, OutputInfo, 
 pub use inputs::{MissingInput, WhyMissing, describe_cycle};
 pub use stand_in::{Asked, StandIn};
 
+pub use crate::comm::Fence;
 use crate::comm::{Pool, Tls, scheme};
 use crate::engine::Engine;
 use crate::server::accept::{Guests, Reception, accept_loop};
@@ -100,11 +101,13 @@ pub struct Config {
     pub id: String,
     /// Where people find health and metrics.
     pub http_port: u16,
+    /// While it is not open the server neither decides nor says anything; it ends when it is closed.
+    pub fence: Fence,
     /// How long workers are waited for that `admission` knows to be there, before anything is computed.
     pub patience: Duration,
 }
 
-/// Starts a server on a socket. It ends when the last handle is dropped.
+/// Starts a server on a socket. It ends when the last handle is dropped, or its fence is closed.
 ///
 /// It has a thread of its own: what it reads, decides and writes needs no other thread to wake up, and what is slow in one
 /// namespace holds up no other. Only calls of workers, with graphs and results to be read, are made on the caller's runtime.
@@ -130,13 +133,23 @@ pub fn start(config: Config, listener: TcpListener) -> std::io::Result<(Handle, 
         changed: config.changed,
         events: events.clone(),
         identity,
-        pool: Pool::new(tokio::runtime::Handle::current(), config.tls.clone()),
+        pool: Pool::new(tokio::runtime::Handle::current(), config.tls.clone(), config.fence.clone()),
+        fence: config.fence.clone(),
         patience: config.patience,
     });
     let guests = Arc::new(Guests::default());
     let recording = namespace.task_stream.recording();
     let pool = Arc::clone(&namespace.pool);
-    let reception = Reception { events, requests, admission: config.admission, tls: config.tls, guests, pool, recording };
+    let reception = Reception {
+        events,
+        requests,
+        admission: config.admission,
+        tls: config.tls,
+        fence: config.fence,
+        guests,
+        pool,
+        recording,
+    };
     let listener = listener.into_std()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (ended, end) = oneshot::channel();

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use crate::comm::Pool;
+use crate::comm::{Fence, Pool};
 use crate::coordination::Coordination;
 use crate::engine::{Engine, Instruction, Millis, Stimulus};
 use crate::server::admission::Admission;
@@ -72,6 +72,7 @@ pub(crate) struct Namespace {
     pub(crate) metadata: Metadata,
     pub(crate) admission: Arc<dyn Admission>,
     pub(crate) pool: Arc<Pool>,
+    fence: Fence,
     pub(crate) reports: Reports,
     /// Tells which collections have a new report.
     pub(crate) changed: mpsc::UnboundedSender<String>,
@@ -111,12 +112,13 @@ pub(crate) struct Start {
     pub(crate) identity: Identity,
     /// How workers are called.
     pub(crate) pool: Pool,
+    pub(crate) fence: Fence,
     pub(crate) patience: Duration,
 }
 
 impl Namespace {
     pub(crate) fn new(start: Start) -> Self {
-        let Start { engine, admission, reports, changed, events, identity, pool, patience } = start;
+        let Start { engine, admission, reports, changed, events, identity, pool, fence, patience } = start;
         Self {
             engine,
             workers: Workers::default(),
@@ -141,6 +143,7 @@ impl Namespace {
             metadata: Metadata::default(),
             admission,
             pool: Arc::new(pool),
+            fence,
             reports,
             changed,
             events,
@@ -153,7 +156,7 @@ impl Namespace {
         }
     }
 
-    /// Runs until the last handle is dropped. What is `asked` is answered in any turn, however many events are waiting:
+    /// Runs until the last handle is dropped or the fence is closed. What is `asked` is answered in any turn, however many events are waiting:
     /// somebody waits for it, and mostly it is soon done.
     pub(crate) async fn run(
         mut self,
@@ -164,7 +167,8 @@ impl Namespace {
         self.await_workers();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        // No turn is taken while another server may have taken over.
+        while self.fence.is_open() || self.fence.opened().await {
             let timeout = self.engine.next_timeout().map(|at| self.instant(at));
             let patience = self.coordination.next_timeout().map(|at| self.instant(at));
             let sampling = self.samplers.next_due().map(tokio::time::Instant::from);
