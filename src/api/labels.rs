@@ -27,6 +27,11 @@ pub const SCHEDULER_SERVICE: &str = "mainstay-scheduler";
 /// The port of that Service: Dask's own.
 pub const SCHEDULER_PORT: u16 = 8786;
 
+/// The Lease of a namespace: whose holder serves it.
+pub const SCHEDULER_LEASE: &str = "mainstay-scheduler";
+/// Annotation on it: a number that grows each time that it is taken.
+pub const EPOCH: &str = "mainstay.dev/epoch";
+
 /// The ConfigMap of a namespace from which its workers load the keeper.
 pub const KEEPER_CONFIG_MAP: &str = "mainstay-keeper";
 /// The file in it.

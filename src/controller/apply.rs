@@ -5,9 +5,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::Notify;
 
-use crate::server::{CollectionRequest, Handle, Report};
+use crate::server::{CollectionRequest, Fence, Handle, Report};
 
-/// The servers that run, by namespace. The controller asks for those that it misses; the operator starts and ends them.
+/// The namespaces that are ours, and the servers that run, by namespace. The controller asks for those that it misses; the
+/// operator starts and ends them.
 #[derive(Clone, Debug, Default)]
 pub struct Servers {
     inner: Arc<RwLock<Inner>>,
@@ -17,6 +18,8 @@ pub struct Servers {
 #[derive(Debug, Default)]
 struct Inner {
     handles: BTreeMap<String, Handle>,
+    /// While its fence is open, what is in a namespace is looked after by this process and no other.
+    held: BTreeMap<String, Fence>,
     wanted: BTreeSet<String>,
 }
 
@@ -31,6 +34,35 @@ impl Servers {
     /// A server has ended. Collections that still need one ask for it again.
     pub fn remove(&self, namespace: &str) {
         self.inner.write().unwrap_or_else(PoisonError::into_inner).handles.remove(namespace);
+    }
+
+    /// A namespace is ours, while the fence is open.
+    pub fn hold(&self, namespace: &str, fence: Fence) {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner).held.insert(namespace.to_owned(), fence);
+    }
+
+    /// A namespace is ours no more: its server ends.
+    pub fn let_go(&self, namespace: &str) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        inner.handles.remove(namespace);
+        if let Some(fence) = inner.held.remove(namespace) {
+            fence.close();
+        }
+    }
+
+    /// None is ours any more.
+    pub fn let_go_of_all(&self) {
+        self.held().iter().for_each(|namespace| self.let_go(namespace));
+    }
+
+    /// The namespaces that are ours.
+    pub fn held(&self) -> Vec<String> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).held.keys().cloned().collect()
+    }
+
+    /// The fence of a namespace that is ours.
+    pub(super) fn fence(&self, namespace: &str) -> Option<Fence> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).held.get(namespace).cloned()
     }
 
     /// The namespace's server.

@@ -96,6 +96,11 @@ impl Memory {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner).contains_key(uid)
     }
 
+    /// Forgets the objects of a namespace that others look after from here on.
+    pub(super) fn forget_all_of(&self, namespace: &str) {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, entry| &*entry.namespace != namespace);
+    }
+
     /// Namespace and name of a uid.
     pub(super) fn locate(&self, uid: &str) -> Option<(Box<str>, Box<str>)> {
         let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);

@@ -35,7 +35,7 @@ use tokio::sync::{broadcast, watch};
 pub use apply::Servers;
 pub use error::Error;
 pub use reconcile::reconcile;
-pub use run::{Changes, run};
+pub use run::{Changes, NamespaceChange, run};
 
 use crate::api::PersistedCollection;
 use crate::pods::SharedIndex;
@@ -52,6 +52,8 @@ pub struct Context {
     pods: SharedIndex,
     memory: Memory,
     triggers: broadcast::Sender<run::Trigger>,
+    /// Of how many scopes a whole list has come.
+    listed: watch::Sender<usize>,
     ending: watch::Sender<bool>,
 }
 
@@ -64,6 +66,7 @@ impl Context {
             servers,
             pods,
             memory: Memory::default(),
+            listed: watch::Sender::new(0),
             triggers: broadcast::Sender::new(TRIGGERS_MAX),
             ending: watch::Sender::new(false),
         }
@@ -72,6 +75,12 @@ impl Context {
     /// Has every status written that differs from what is known, however recent the last one is; then `run` ends.
     pub fn end(&self) {
         self.ending.send_replace(true);
+    }
+
+    /// Waits until the objects of so many scopes were listed.
+    pub async fn listed(&self, scopes: usize) {
+        // The sender lives as long as we do.
+        let _ = self.listed.subscribe().wait_for(|listed| *listed >= scopes).await;
     }
 
     /// A context without pods, for tests.

@@ -24,7 +24,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// How long a namespace may be without a server before its collections say so: starting one takes less.
 const SERVER_START_MAX: Duration = Duration::from_secs(10);
 
-/// Brings one object a step further. Gives after what time to look again, should nothing call for it before.
+/// Brings one object a step further, if its namespace is ours. Gives after what time to look again, should nothing call for it before.
 ///
 /// # Guarantees
 /// Safe to call at any time and any number of times: without a change it makes no request.
@@ -33,6 +33,16 @@ const SERVER_START_MAX: Duration = Duration::from_secs(10);
 /// When the API server cannot be reached or refuses. What is wrong with the object is no error: its status says it.
 pub async fn reconcile(collection: Arc<PersistedCollection>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
     let identity = Identity::of(&collection)?;
+    match context.servers.fence(&identity.namespace) {
+        None => {
+            // Whoever looks after it, all of its objects are looked at when we do.
+            context.servers.want(&identity.namespace);
+            return Ok(None);
+        }
+        // Nothing is written until it is known whether another looks after it.
+        Some(fence) if !fence.is_open() => return Ok(Some(ANSWER)),
+        Some(_) => {}
+    }
     let remembered = context.memory.of(&identity);
     let mut remembered = remembered.lock().await;
     remembered.written.forget_what_shows(&collection);

@@ -32,15 +32,25 @@ const RESYNC: Duration = Duration::from_secs(3600);
 pub struct Changes {
     /// Uids of collections whose report is another now.
     pub reports: mpsc::UnboundedReceiver<String>,
-    /// Namespaces with other pods, or another server.
-    pub namespaces: mpsc::UnboundedReceiver<String>,
+    pub namespaces: mpsc::UnboundedReceiver<NamespaceChange>,
+}
+
+/// What became of a namespace.
+#[derive(Clone, Debug)]
+pub enum NamespaceChange {
+    /// It has other pods, or it may be looked after now.
+    Pods(String),
+    /// Its server has come up, and knows nothing.
+    Served(String),
+    /// Another operator may look after it.
+    Unserved(String),
 }
 
 /// Why to look at objects.
 #[derive(Clone, Debug)]
 pub(super) enum Trigger {
     Object { namespace: Box<str>, name: Box<str> },
-    Namespace(String),
+    Namespace(NamespaceChange),
 }
 
 /// Runs until `Context::end`. `namespaces` are those to watch; none means all.
@@ -63,7 +73,7 @@ async fn pass_on(context: &Context, mut changes: Changes) {
                 Some((namespace, name)) => Trigger::Object { namespace, name },
                 None => continue,
             },
-            Some(namespace) = changes.namespaces.recv() => Trigger::Namespace(namespace),
+            Some(change) = changes.namespaces.recv() => Trigger::Namespace(change),
             else => return,
         };
         // Nobody listens yet: the first list brings everything.
@@ -171,7 +181,9 @@ impl Scope {
                     }
                 }
                 self.new = self.objects.names(None).collect();
-                self.is_listed = true;
+                if !std::mem::replace(&mut self.is_listed, true) {
+                    self.context.listed.send_modify(|listed| *listed += 1);
+                }
                 for namespace in self.context.servers.namespaces() {
                     self.tell_if_all_applied(&namespace);
                 }
@@ -188,10 +200,17 @@ impl Scope {
                     self.queue.call(object, Instant::now());
                 }
             }
-            Trigger::Namespace(namespace) => {
+            Trigger::Namespace(NamespaceChange::Pods(namespace)) => {
                 self.tell_if_all_applied(namespace);
                 self.call_all(Some(namespace));
             }
+            Trigger::Namespace(NamespaceChange::Served(namespace)) => {
+                self.new.extend(self.objects.names(Some(namespace)));
+                self.tell_if_all_applied(namespace);
+                self.call_all(Some(namespace));
+            }
+            // Others write its statuses: they are read anew should it come back.
+            Trigger::Namespace(NamespaceChange::Unserved(namespace)) => self.context.memory.forget_all_of(namespace),
         }
     }
 

@@ -52,7 +52,7 @@ pub struct OperatorArgs {
     #[arg(long, env = "POD_IP", value_name = "IP")]
     pub pod_ip: IpAddr,
 
-    /// The name of this pod, which Events mention
+    /// The name of this pod, which Events and Leases mention
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
 }

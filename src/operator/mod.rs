@@ -3,11 +3,13 @@
 mod admission;
 mod args;
 mod certificates;
+mod lease;
+mod leases;
 mod namespaces;
 mod secrets;
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,12 +24,17 @@ use tracing::{info, warn};
 pub use args::OperatorArgs;
 
 use crate::controller::{self, Changes, Servers};
+use crate::operator::lease::Identity;
+use crate::operator::leases::Leases;
 use crate::operator::namespaces::Namespaces;
 use crate::pods::{self, SharedIndex};
 use crate::telemetry::{self, Health};
 
 /// How long the last statuses may take to be written.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(5);
+
+/// How long Leases may take to be given back: whoever waits for them takes them soon after.
+const GIVING_BACK_MAX: Duration = Duration::from_secs(4);
 
 /// Runs the operator until it is told to end.
 ///
@@ -41,8 +48,9 @@ pub async fn run(args: OperatorArgs) -> Result<()> {
 
     let health = Arc::new(Health::default());
     let servers = Servers::default();
-    let reports = servers.clone();
-    let registry = Arc::new(Mutex::new(telemetry::registry(Box::new(move || reports.reports()))));
+    let (reports, held) = (servers.clone(), servers.clone());
+    let registry = telemetry::registry(Box::new(move || reports.reports()), Box::new(move || held.held()));
+    let registry = Arc::new(Mutex::new(registry));
     let http = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), args.http_port);
     let serving_http = telemetry::serve(http, Arc::clone(&health), registry);
 
@@ -52,18 +60,28 @@ pub async fn run(args: OperatorArgs) -> Result<()> {
     if args.watch_nodes {
         watches.spawn(pods::watch::run_nodes(client.clone(), Arc::clone(&index), pods_changed.clone()));
     }
+    let leases = Arc::new(Leases::new(client.clone(), Identity::new(args.pod_name.clone(), random_number())));
+    let _watches_of_leases = watch_leases(&leases, &args.namespaces);
     let (reports, reported) = mpsc::unbounded_channel();
     let (changed, namespaces) = mpsc::unbounded_channel();
     let context = Arc::new(controller::Context::new(client.clone(), args.pod_name.clone(), servers.clone(), Arc::clone(&index)));
     let controlling = controller::run(Arc::clone(&context), args.namespaces.clone(), Changes { reports: reported, namespaces });
-    let serving = Namespaces { client, args, index, servers, reports, changed }.run(pod_changes);
-    health.set_ready();
+    let scopes = args.namespaces.len().max(1);
+    let namespaces = Arc::new(Namespaces { client, args, index, leases: Arc::clone(&leases), servers, reports, changed });
+    let serving = Arc::clone(&namespaces).run(pod_changes);
+    // One that is ready can take over at once.
+    let watching = async {
+        tokio::join!(context.listed(scopes), leases.listed(scopes));
+        health.set_ready();
+        std::future::pending().await
+    };
 
-    let mut running = pin!(async {
+    let mut running = Box::pin(async {
         tokio::select! {
             result = serving => result,
             () = controlling => anyhow::bail!("the controller has ended by itself"),
             result = serving_http => result.with_context(|| format!("failed to serve HTTP on {http}")),
+            () = watching => Ok(()),
         }
     });
     tokio::select! {
@@ -73,8 +91,13 @@ pub async fn run(args: OperatorArgs) -> Result<()> {
             // The next operator goes on from what the statuses say. Workers are told nothing: their comms end with the process,
             // and those with the keeper wait for it.
             context.end();
-            if timeout(LAST_WORDS_MAX, running).await.is_err() {
+            if timeout(LAST_WORDS_MAX, &mut running).await.is_err() {
                 warn!("not all statuses could be written");
+            }
+            // Nothing is renewed any more.
+            drop(running);
+            if timeout(GIVING_BACK_MAX, namespaces.give_back()).await.is_err() {
+                warn!("not all Leases could be given back");
             }
             result
         }
@@ -91,6 +114,23 @@ fn watch_pods(
     let all = namespaces.is_empty().then_some(None);
     let scopes = namespaces.iter().cloned().map(Some).chain(all);
     scopes.map(|scope| pods::watch::run(client.clone(), scope, Arc::clone(index), changed.clone())).collect()
+}
+
+/// Watches Leases; ends with the set that it returns.
+fn watch_leases(leases: &Arc<Leases>, namespaces: &[String]) -> JoinSet<()> {
+    let all = namespaces.is_empty().then_some(None);
+    let scopes = namespaces.iter().cloned().map(Some).chain(all);
+    let watch = |scope| {
+        let leases = Arc::clone(leases);
+        async move { leases.watch(scope).await }
+    };
+    scopes.map(watch).collect()
+}
+
+/// One that no other process has.
+fn random_number() -> u64 {
+    // The seeds of hash maps are random.
+    RandomState::new().build_hasher().finish()
 }
 
 async fn told_to_end() -> Result<()> {

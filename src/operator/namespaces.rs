@@ -1,4 +1,4 @@
-//! Starts a server for each namespace that needs one, and keeps the way to it.
+//! Serves each namespace that needs it and whose Lease is ours, and keeps the way there.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,12 +17,13 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use crate::api::labels::EVENT_CONTROLLER;
-use crate::comm::Tls;
-use crate::controller::{Servers, endpoint};
+use crate::comm::{Boottime, Fence, Tls};
+use crate::controller::{NamespaceChange, Servers, endpoint};
 use crate::engine;
 use crate::error::chain;
 use crate::operator::admission::PodAdmission;
 use crate::operator::args::OperatorArgs;
+use crate::operator::leases::{Leases, Turn};
 use crate::operator::secrets::Secrets;
 use crate::pods::SharedIndex;
 use crate::server;
@@ -31,6 +32,8 @@ use crate::server;
 const PORTS: u16 = 1000;
 /// How often a Service is written again, should someone have changed it; the API server ignores what is the same.
 const ENDPOINT_PERIOD: Duration = Duration::from_secs(30);
+/// The same after a write that failed: nobody finds the scheduler meanwhile.
+const ENDPOINT_RETRY: Duration = Duration::from_secs(2);
 /// After this time it is tried again to serve a namespace that has no certificates.
 const POSTPONED: Duration = Duration::from_secs(5);
 
@@ -40,53 +43,56 @@ const PLAIN_COMMS: &str = "PlainComms";
 /// How long workers whose pods are ready are waited for after a start.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The namespaces of this process.
+/// The namespaces that this process looks after: it serves those whose Lease it has, and stands by for the others.
 pub(crate) struct Namespaces {
     pub(crate) client: Client,
     pub(crate) args: OperatorArgs,
     pub(crate) index: SharedIndex,
+    pub(crate) leases: Arc<Leases>,
     pub(crate) servers: Servers,
     /// Tells the controller which collections have news.
     pub(crate) reports: mpsc::UnboundedSender<String>,
-    /// Tells the controller which namespaces have other pods or another server.
-    pub(crate) changed: mpsc::UnboundedSender<String>,
+    /// Tells the controller what became of namespaces.
+    pub(crate) changed: mpsc::UnboundedSender<NamespaceChange>,
 }
 
 impl Namespaces {
     /// Runs until a server ends in an error, which ends the process: a new one starts clean.
-    pub(crate) async fn run(self, mut pods_changed: mpsc::UnboundedReceiver<String>) -> Result<()> {
-        let mut serving = JoinSet::new();
-        let mut postponed = JoinSet::new();
-        for namespace in &self.args.namespaces {
-            self.serve(namespace, &mut serving, &mut postponed).await?;
-        }
+    pub(crate) async fn run(self: Arc<Self>, mut pods_changed: mpsc::UnboundedReceiver<String>) -> Result<()> {
+        let mut looking_after = JoinSet::new();
+        let mut looked_after = BTreeSet::new();
+        let mut wanted: BTreeSet<String> = self.args.namespaces.iter().cloned().collect();
         loop {
-            let namespaces: BTreeSet<String> = tokio::select! {
+            for namespace in wanted {
+                if looked_after.insert(namespace.clone()) {
+                    looking_after.spawn(Arc::clone(&self).look_after(namespace));
+                }
+            }
+            wanted = tokio::select! {
                 wanted = self.servers.wanted() => wanted,
                 changed = pods_changed.recv() => match changed {
                     Some(namespace) => self.on_pods_changed(namespace),
                     None => anyhow::bail!("the watch of pods has ended by itself"),
                 },
-                Some(namespace) = postponed.join_next(), if !postponed.is_empty() => BTreeSet::from([namespace?]),
-                Some(ended) = serving.join_next(), if !serving.is_empty() => {
-                    let namespace: String = ended.context("a scheduler has ended in an error")?;
+                Some(ended) = looking_after.join_next(), if !looking_after.is_empty() => {
+                    let namespace: String = ended.context("a scheduler has ended in an error")??;
                     info!(namespace, "the namespace is gone");
-                    self.servers.remove(&namespace);
-                    continue;
+                    looked_after.remove(&namespace);
+                    BTreeSet::new()
                 }
             };
-            for namespace in namespaces {
-                if self.servers.find(&namespace).is_none() {
-                    self.serve(&namespace, &mut serving, &mut postponed).await?;
-                }
-            }
         }
+    }
+
+    /// Ends all service, and gives the Leases back.
+    pub(crate) async fn give_back(&self) {
+        self.servers.let_go_of_all();
+        self.leases.release().await;
     }
 
     /// Passes the news on; gives the namespace if its pods ask for a server.
     fn on_pods_changed(&self, namespace: String) -> BTreeSet<String> {
-        // The controller has ended when nobody listens, and the process with it.
-        let _ = self.changed.send(namespace.clone());
+        self.tell(NamespaceChange::Pods(namespace.clone()));
         if let Some(server) = self.servers.find(&namespace) {
             server.workers_changed();
             return BTreeSet::new();
@@ -95,31 +101,62 @@ impl Namespaces {
         BTreeSet::from([namespace]).intersection(&index.namespaces_with_roles()).cloned().collect()
     }
 
-    async fn serve(&self, namespace: &str, serving: &mut JoinSet<String>, postponed: &mut JoinSet<String>) -> Result<()> {
+    /// Serves a namespace whenever its Lease is ours; ends when the namespace is gone.
+    async fn look_after(self: Arc<Self>, namespace: String) -> Result<String> {
+        let mut claim = self.leases.claim();
+        loop {
+            let fence = Fence::until(Boottime::default());
+            match self.leases.pursue(&namespace, &mut claim, &fence).await {
+                Turn::Taken => {}
+                Turn::Lost => continue,
+                // What holds it up is let go, by whoever sees it.
+                Turn::Ending => {
+                    self.servers.hold(&namespace, Fence::default());
+                    self.tell(NamespaceChange::Pods(namespace.clone()));
+                    continue;
+                }
+                Turn::Gone => {
+                    self.servers.let_go(&namespace);
+                    return Ok(namespace);
+                }
+            }
+            let epoch = claim.epoch().expect("a Lease that was taken is held");
+            self.servers.hold(&namespace, fence.clone());
+            let is_gone = tokio::select! {
+                served = self.serve(&namespace, epoch, &fence) => served.map(|()| true)?,
+                turn = self.leases.pursue(&namespace, &mut claim, &fence) => turn == Turn::Gone,
+            };
+            self.servers.let_go(&namespace);
+            self.tell(NamespaceChange::Unserved(namespace.clone()));
+            if is_gone {
+                return Ok(namespace);
+            }
+        }
+    }
+
+    /// Runs a server for a namespace until that is gone.
+    async fn serve(&self, namespace: &str, epoch: u64, fence: &Fence) -> Result<()> {
         let secrets = Secrets::new(self.client.clone(), namespace, self.args.certificate_lifetime);
-        let tls = match self.args.is_plain(namespace) {
-            true => None,
-            false => match secrets.refresh().await {
-                Ok(credentials) => Some(Tls::new(&credentials, Handle::current())?),
-                Err(error) if error.status().is_some_and(|status| status.code == 404 || is_of_ending_namespace(status)) => {
-                    debug!(namespace, "the namespace is ending");
-                    return Ok(());
+        let tls = if self.args.is_plain(namespace) {
+            None
+        } else {
+            loop {
+                match secrets.refresh().await {
+                    Ok(credentials) => break Some(Tls::new(&credentials, Handle::current())?),
+                    Err(error) if error.status().is_some_and(|status| status.code == 404) => return Ok(()),
+                    Err(error) if error.status().is_some_and(is_of_ending_namespace) => {
+                        debug!(namespace, "the namespace is ending");
+                    }
+                    // It is not served in plain TCP instead.
+                    Err(error) => {
+                        warn!(namespace, error = %chain(&error), "failed to make the certificates of a namespace; trying again");
+                    }
                 }
-                // It is not served in plain TCP instead.
-                Err(error) => {
-                    warn!(namespace, error = %chain(&error), "failed to make the certificates of a namespace; trying again");
-                    let namespace = namespace.to_owned();
-                    postponed.spawn(async move {
-                        sleep(POSTPONED).await;
-                        namespace
-                    });
-                    return Ok(());
-                }
-            },
+                sleep(POSTPONED).await;
+            }
         };
         let listener = self.listen().await?;
         let port = listener.local_addr()?.port();
-        let epoch = server::epoch_of_now();
         let config = server::Config {
             engine: engine::Config { epoch, ..engine::Config::default() },
             seed: epoch,
@@ -128,28 +165,26 @@ impl Namespaces {
             changed: self.reports.clone(),
             id: format!("Scheduler-mainstay-{namespace}"),
             http_port: self.args.http_port,
+            fence: fence.clone(),
             patience: PATIENCE,
-            // There is one operator.
-            fence: server::Fence::default(),
         };
         let (handle, mut server) = server::start(config, listener)?;
-        info!(namespace, port, encrypted = tls.is_some(), "serving a namespace");
+        info!(namespace, port, epoch, encrypted = tls.is_some(), "serving a namespace");
         self.servers.insert(namespace, handle);
         // Its collections may be waiting for it.
-        let _ = self.changed.send(namespace.to_owned());
-        let way = Way { client: self.client.clone(), pod_name: self.args.pod_name.clone(), pod_ip: self.args.pod_ip, port };
-        let namespace = namespace.to_owned();
-        serving.spawn(async move {
-            tokio::select! {
-                () = way.keep(&namespace, tls.is_some()) => namespace,
-                () = secrets.keep(tls.clone()) => namespace,
-                ended = &mut server => match ended {
-                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                    Ok(()) | Err(_) => namespace,
-                },
-            }
-        });
-        Ok(())
+        self.tell(NamespaceChange::Served(namespace.to_owned()));
+        let (client, pod_name) = (self.client.clone(), self.args.pod_name.clone());
+        let way = Way { client, pod_name, pod_ip: self.args.pod_ip, port, fence: fence.clone() };
+        tokio::select! {
+            () = way.keep(namespace, tls.is_some()) => Ok(()),
+            () = secrets.keep(tls.clone()) => Ok(()),
+            ended = &mut server => ended.context("a scheduler has ended in an error"),
+        }
+    }
+
+    fn tell(&self, change: NamespaceChange) {
+        // The controller has ended when nobody listens, and the process with it.
+        let _ = self.changed.send(change);
     }
 
     async fn listen(&self) -> Result<TcpListener> {
@@ -170,13 +205,15 @@ struct Way {
     pod_name: Option<String>,
     pod_ip: IpAddr,
     port: u16,
+    fence: Fence,
 }
 
 impl Way {
     /// Points the namespace's Service at us, again and again; ends when the namespace is gone.
     async fn keep(self, namespace: &str, is_encrypted: bool) {
         let mut is_told = is_encrypted;
-        loop {
+        while self.fence.opened().await {
+            let mut pause = ENDPOINT_PERIOD;
             match endpoint::apply(&self.client, namespace, self.pod_ip, self.port).await {
                 Ok(service) if !is_told => {
                     is_told = true;
@@ -186,10 +223,14 @@ impl Way {
                 Err(kube::Error::Api(status)) if status.code == 404 => return,
                 // What is in it goes first, and nothing can be made there any more; soon it is gone.
                 Err(kube::Error::Api(status)) if is_of_ending_namespace(&status) => debug!(namespace, "the namespace is ending"),
-                Err(error) => warn!(namespace, error = %chain(&error), "failed to write the Service of a scheduler"),
+                Err(error) => {
+                    warn!(namespace, error = %chain(&error), "failed to write the Service of a scheduler; trying again");
+                    pause = ENDPOINT_RETRY;
+                }
             }
-            sleep(ENDPOINT_PERIOD).await;
+            sleep(pause).await;
         }
+        std::future::pending().await
     }
 
     /// So that nobody in the namespace takes it for guarded. An Event that cannot be published is a courtesy less.
@@ -211,7 +252,7 @@ impl Way {
 }
 
 /// Whether the API server refuses because the namespace is being deleted.
-fn is_of_ending_namespace(status: &kube::core::Status) -> bool {
+pub(super) fn is_of_ending_namespace(status: &kube::core::Status) -> bool {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     status.code == 403 && causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }

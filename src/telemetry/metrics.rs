@@ -15,15 +15,21 @@ use crate::server::{Report, Stage};
 /// Gives every report there is, with its namespace.
 pub(super) type Reports = Box<dyn Fn() -> Vec<(String, Arc<Report>)> + Send + Sync>;
 
+/// Gives the namespaces that this process looks after.
+pub(super) type Held = Box<dyn Fn() -> Vec<String> + Send + Sync>;
+
 /// The registry of one process.
-pub fn registry(reports: Reports) -> Registry {
+pub fn registry(reports: Reports, held: Held) -> Registry {
     let mut registry = Registry::with_prefix("mainstay");
     registry.register("build", "The version of Mainstay", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-    registry.register_collector(Box::new(Collections(reports)));
+    registry.register_collector(Box::new(Collections { reports, held }));
     registry
 }
 
-struct Collections(Reports);
+struct Collections {
+    reports: Reports,
+    held: Held,
+}
 
 /// The sums of one namespace.
 #[derive(Default)]
@@ -43,7 +49,7 @@ impl fmt::Debug for Collections {
 impl Collector for Collections {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut namespaces: BTreeMap<String, Sums> = BTreeMap::new();
-        for (namespace, report) in (self.0)() {
+        for (namespace, report) in (self.reports)() {
             namespaces.entry(namespace).or_default().add(&report);
         }
         let by_label = |label: &'static str, counts: fn(&Sums) -> &BTreeMap<&'static str, u64>| {
@@ -55,6 +61,8 @@ impl Collector for Collections {
             rows.collect::<Vec<_>>()
         };
         let memory = namespaces.iter().map(|(namespace, sums)| (vec![("namespace", namespace.clone())], sums.memory)).collect();
+        let held = (self.held)().into_iter().map(|namespace| (vec![("namespace", namespace)], 1)).collect();
+        write(&mut encoder, "namespace_held", "1 for each namespace whose Lease this process has", None, held)?;
         write(
             &mut encoder,
             "collections",
@@ -138,11 +146,14 @@ mod tests {
             is_remade: false,
         };
         let report = Arc::new(report);
-        let registry =
-            registry(Box::new(move || vec![("a".to_owned(), Arc::clone(&report)), ("a".to_owned(), Arc::clone(&report))]));
+        let registry = registry(
+            Box::new(move || vec![("a".to_owned(), Arc::clone(&report)), ("a".to_owned(), Arc::clone(&report))]),
+            Box::new(|| vec!["a".to_owned()]),
+        );
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
+            r#"mainstay_namespace_held{namespace="a"} 1"#,
             r#"mainstay_collections{namespace="a",stage="accepted"} 2"#,
             r#"mainstay_tasks{namespace="a",state="memory"} 4"#,
             r#"mainstay_outputs_memory_bytes{namespace="a"} 20"#,

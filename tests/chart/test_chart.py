@@ -71,7 +71,7 @@ def test_rendering_twice_gives_the_same_bytes():
         ("image.tga=dev", "tga"),
         ("watch.namespace=analytics", "namespace"),
         ("replicas=1", "replicas"),
-        ("replicaCount=2", "replicaCount"),
+        ("replicaCount=-1", "replicaCount"),
         ("image.pullPolicy=Sometimes", "pullPolicy"),
         ("image.digest=4bf9", "digest"),
         ("logging.format=xml", "format"),
@@ -138,6 +138,8 @@ def test_the_rights_are_the_same_in_both_modes_and_name_every_verb():
             assert "*" not in rule[part]
         if "secrets" in rule["resources"] and rule["verbs"] != ["get"]:
             assert (rule["verbs"], rule["resourceNames"]) == (["create", "patch"], ["mainstay-ca", "mainstay-tls"])
+        if "leases" in rule["resources"]:
+            assert rule["resourceNames"] == ["mainstay-scheduler"]
         if "pods" in rule["resources"]:
             assert rule["verbs"] == ["list", "watch"]
 
@@ -163,10 +165,22 @@ def test_the_pod_satisfies_the_restricted_pod_security_standard():
         assert not any("hostPort" in port for port in one["ports"])
 
 
-def test_one_pod_that_is_gone_before_the_next_comes():
+def test_the_next_pod_is_there_before_the_old_one_goes():
     deployment = only(render(), "Deployment")["spec"]
     assert deployment["replicas"] == 1
-    assert deployment["strategy"] == {"type": "Recreate"}
+    assert deployment["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
+def test_several_pods_are_on_several_nodes_and_evicted_one_by_one():
+    objects = render("replicaCount=3")
+    deployment = only(objects, "Deployment")["spec"]
+    assert deployment["replicas"] == 3
+    (term,) = deployment["template"]["spec"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert term["podAffinityTerm"]["labelSelector"]["matchLabels"] == deployment["selector"]["matchLabels"]
+    assert only(objects, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+    mine = only(render("replicaCount=3", "affinity.nodeAffinity.x=y"), "Deployment")["spec"]["template"]["spec"]["affinity"]
+    assert mine == {"nodeAffinity": {"x": "y"}}
+    assert "affinity" not in only(render(), "Deployment")["spec"]["template"]["spec"]
 
 
 def test_the_pod_keeps_its_labels_when_the_chart_is_upgraded():

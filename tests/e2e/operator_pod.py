@@ -21,6 +21,8 @@ class Operator:
     def __init__(self, kubectl):
         self.kubectl = kubectl.within(NAMESPACE)
         self.earlier_logs = []
+        # Pods that still ran when the release was given fewer rights.
+        self.narrowed = set()
 
     def pod(self):
         """The name of its one pod that runs."""
@@ -64,6 +66,11 @@ class Operator:
     def restart(self):
         """Deletes the pod; its Deployment makes another."""
         return self.replace(lambda pod: self.kubectl("delete", "pod", pod, "--wait=true"))
+
+    def narrow(self, *settings):
+        """An upgrade to fewer rights: the pod that is there lacks them until the next one is ready."""
+        self.narrowed.add(self.pod())
+        self.upgrade(*settings)
 
     def upgrade(self, *settings):
         """`helm upgrade` with values, in JSON, on top of those that the release has."""

@@ -9,7 +9,7 @@ RIGHTS = ["--as=system:serviceaccount:mainstay-system:mainstay"]
 def test_roles_suffice_for_named_namespaces(with_temp_namespace, kubectl, operator):
     story = with_temp_namespace
     namespace = story.kubectl.namespace
-    operator.upgrade(f'watch.namespaces=["{namespace}"]')
+    operator.narrow(f'watch.namespaces=["{namespace}"]')
     try:
         cluster_roles = kubectl.items("clusterroles", "--selector=app.kubernetes.io/name=mainstay")
         assert cluster_roles == []
@@ -20,5 +20,5 @@ def test_roles_suffice_for_named_namespaces(with_temp_namespace, kubectl, operat
         story.delete("squares")
         assert "watching" not in str(operator.lines("WARN"))
     finally:
-        operator.upgrade("watch.namespaces=[]")
+        operator.narrow("watch.namespaces=[]")
     await_condition("the ClusterRole", lambda: kubectl.items("clusterroles", "--selector=app.kubernetes.io/name=mainstay"))

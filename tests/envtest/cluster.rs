@@ -12,7 +12,7 @@ use kube::{Api, Client, Config};
 use mainstay::api::PersistedCollection;
 use serde_json::{Value, json};
 
-const KUBECONFIG: &str = "MAINSTAY_TEST_KUBECONFIG";
+pub(crate) const KUBECONFIG: &str = "MAINSTAY_TEST_KUBECONFIG";
 const CRD: &str = "persistedcollections.mainstay.dev";
 
 /// Runs a test in a namespace of its own, which goes afterwards.

@@ -9,9 +9,9 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
 use mainstay::api::PersistedCollection;
 use mainstay::api::conditions::find;
-use mainstay::controller::{Changes, Context, Servers, endpoint, run, validate};
+use mainstay::controller::{Changes, Context, NamespaceChange, Servers, endpoint, run, validate};
 use mainstay::engine::{OutputSummary, Summary, TaskCounts};
-use mainstay::server::{OutputInfo, Report, Stage, StandIn};
+use mainstay::server::{Fence, OutputInfo, Report, Stage, StandIn};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -22,7 +22,7 @@ struct Running {
     stand_in: StandIn,
     reports: mpsc::UnboundedSender<String>,
     controller: JoinHandle<()>,
-    _namespaces: mpsc::UnboundedSender<String>,
+    _namespaces: mpsc::UnboundedSender<NamespaceChange>,
 }
 
 impl Drop for Running {
@@ -34,6 +34,7 @@ impl Drop for Running {
 fn start(client: &Client, namespace: &str) -> Running {
     let (handle, stand_in) = StandIn::new();
     let servers = Servers::default();
+    servers.hold(namespace, Fence::default());
     servers.insert(namespace, handle);
     let pods = Arc::new(RwLock::default());
     let context = Arc::new(Context::new(client.clone(), Some("envtest".to_owned()), servers, pods));

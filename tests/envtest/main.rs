@@ -8,4 +8,5 @@ mod cluster;
 mod controller;
 mod explain;
 mod fields;
+mod handover;
 mod schema;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mainstay::comm::{Boottime, Fence};
 use serde_json::json;
 
 use crate::world::{UID, World, good_spec, persisted};
@@ -36,6 +37,32 @@ async fn collection_in_a_namespace_without_server_asks_for_one() {
     world.pass(Duration::from_secs(6)).await;
     let requests = world.reconcile().await.settled();
     assert_eq!(requests, ["status Pending@null Ready=Unknown/WaitingForScheduler",]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn collection_of_a_namespace_that_another_operator_has_is_left_alone() {
+    let mut world = World::new();
+    world.servers.let_go("analytics");
+    assert_eq!(world.reconcile().await.result.unwrap(), None);
+    world.api.change(|collection| {
+        collection["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        collection["metadata"]["finalizers"] = json!(["mainstay.dev/release"]);
+    });
+    let outcome = world.reconcile().await;
+    assert_eq!((outcome.result.unwrap(), outcome.requests), (None, Vec::new()));
+    assert_eq!(world.servers.wanted().await.into_iter().collect::<Vec<_>>(), ["analytics"]);
+    assert_eq!(world.stand_in.taken(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_while_it_is_not_known_who_has_the_namespace() {
+    let world = World::new();
+    let fence = Fence::until(Boottime::default());
+    world.servers.hold("analytics", fence.clone());
+    let outcome = world.reconcile().await;
+    assert_eq!((outcome.result.unwrap(), outcome.requests), (Some(Duration::from_secs(1)), Vec::new()));
+    fence.extend(Boottime::MAX);
+    assert_eq!(world.reconcile().await.settled().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mainstay::api::PersistedCollection;
 use mainstay::controller::{Context, Error, Servers, reconcile};
 use mainstay::engine::{OutputSummary, Summary, TaskCounts};
-use mainstay::server::{OutputInfo, Report, Stage, StandIn};
+use mainstay::server::{Fence, OutputInfo, Report, Stage, StandIn};
 use serde_json::{Value, json};
 
 use crate::api_server::ApiServer;
@@ -41,6 +41,7 @@ impl World {
         }));
         let (handle, stand_in) = StandIn::new();
         let servers = Servers::default();
+        servers.hold("analytics", Fence::default());
         servers.insert("analytics", handle);
         let context = Arc::new(Context::without_pods(api.client(), servers.clone()));
         Self { api, servers, stand_in, context }

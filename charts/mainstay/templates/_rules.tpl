@@ -39,6 +39,12 @@ of `watch.namespaces`. Each line names the code that needs it.
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [create, patch]
+# src/operator/leases.rs sees who serves a namespace, and takes its Lease, renews it and gives it back. One that is not there is
+# made by `update`, which takes `create`.
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [mainstay-scheduler]
+  verbs: [list, watch, create, update]
 # src/controller/events.rs tells people what happened; `patch` counts a repeated Event up. src/operator/namespaces.rs tells
 # them of plain comms.
 - apiGroups: [events.k8s.io]

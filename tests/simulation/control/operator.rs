@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use mainstay::controller::{Changes, Context, Servers, run};
-use mainstay::server::StandIn;
+use mainstay::controller::{Changes, Context, NamespaceChange, Servers, run};
+use mainstay::server::{Fence, StandIn};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -14,13 +14,14 @@ pub(crate) struct Operator {
     loops: JoinSet<()>,
     pub(crate) servers: Servers,
     /// Held, or the controller takes it for the end.
-    _namespaces: mpsc::UnboundedSender<String>,
+    _namespaces: mpsc::UnboundedSender<NamespaceChange>,
 }
 
 impl Operator {
     pub(crate) fn start(api: &ApiServer) -> Self {
         let (handle, stand_in) = StandIn::new();
         let servers = Servers::default();
+        servers.hold("analytics", Fence::default());
         servers.insert("analytics", handle);
         let context = Arc::new(Context::without_pods(api.client(), servers.clone()));
         let (changed, reports) = mpsc::unbounded_channel();
