@@ -50,7 +50,8 @@ impl Engine {
 
     pub(super) fn on_task_finished(&mut self, worker_id: WorkerId, key: &TaskKey, run_id: RunId, outcome: Outcome) {
         let Some(worker) = self.workers.get_mut(&worker_id) else { return self.ignore() };
-        if worker.run_ended(run_id) {
+        let was_given_up = worker.run_ended(run_id);
+        if was_given_up {
             self.reindex(worker_id);
         }
         if self.brought_run_finished(worker_id, key, run_id, &outcome) {
@@ -68,6 +69,9 @@ impl Engine {
             }
             Answer::Resumed(id) => self.run_again(id),
             Answer::Stale(id) if self.tasks[id].holders().contains(&worker_id) => self.ignore(),
+            // It is told to drop the result already. By now it may be fetching the same for another task, which would wait
+            // for ever if it were told once more.
+            Answer::Stale(_) | Answer::Unknown if was_given_up => self.ignore(),
             Answer::Stale(_) | Answer::Unknown => {
                 self.ignore();
                 self.free(worker_id, key.clone());
