@@ -60,11 +60,13 @@ def test_what_is_on_a_stopped_worker_is_read_where_it_is_as_well(mainstay, clien
     mainstay.start_worker(name="third")
     client.wait_for_workers(3)
     source = client.submit(bytes, 1000, workers=["first"])
+    # Otherwise one of the copies is dropped before long.
+    client.amm.stop()
     client.replicate(source, workers=["first", "second"])
     stop(first.pid)
     try:
         await_event(client, "worker-silent")
-        assert client.submit(len, source, workers="third").result() == 1000
+        assert client.submit(len, source, workers="third").result(timeout=60) == 1000
     finally:
         resume(first.pid)
     await_event(client, "worker-heard")
