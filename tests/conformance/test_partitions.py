@@ -17,6 +17,8 @@ from harness import await_condition, served
 
 CLONE_NEWNET = 0x40000000
 NETWORK = "10.99.0"
+SLOW = "root tbf rate 1mbit burst 16kb latency 400ms"
+LOSSY = "INPUT -m statistic --mode random --probability 0.02 -j DROP"
 # Stock workers give up a silent connection after 30 s, as long as they are cut off here.
 PATIENT = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "90s"}
 
@@ -26,13 +28,13 @@ def run(*words):
 
 
 def may_make_networks():
-    if os.geteuid() or not all(map(shutil.which, ("ip", "iptables", "nsenter"))):
+    if os.geteuid() or not all(map(shutil.which, ("ip", "iptables", "nsenter", "tc"))):
         return False
-    probe = "ip link add name probe type bridge && iptables -L"
+    probe = f"ip link add name probe type bridge && tc qdisc add dev probe {SLOW} && iptables -A {LOSSY}"
     return not subprocess.run(["unshare", "--net", "sh", "-c", probe], capture_output=True).returncode
 
 
-pytestmark = pytest.mark.skipif(not may_make_networks(), reason="takes root, iproute2 and iptables, and a kernel with bridges")
+pytestmark = pytest.mark.skipif(not may_make_networks(), reason="takes root, iproute2 and iptables, and a kernel that has all of it")
 
 
 def enter(path):
@@ -89,6 +91,18 @@ def deaf(pid, source=f"{NETWORK}.0/24"):
         yield
     finally:
         run("nsenter", "--net", "--target", pid, "iptables", "-D", *rule)
+
+
+@contextlib.contextmanager
+def slow(pid, cable):
+    """What a worker is sent comes at a megabit a second, and one packet of fifty is lost."""
+    run("tc", "qdisc", "add", "dev", cable, *SLOW.split())
+    run("nsenter", "--net", "--target", pid, "iptables", "-A", *LOSSY.split())
+    try:
+        yield
+    finally:
+        run("nsenter", "--net", "--target", pid, "iptables", "-D", *LOSSY.split())
+        run("tc", "qdisc", "delete", "dev", cable, "root")
 
 
 def let_pass(seconds):
@@ -159,3 +173,16 @@ def test_workers_that_cannot_reach_each_other_go_on_when_they_can(cluster):
         assert client.submit(inc, 1, workers="first", pure=False).result() == 2
         let_pass(15)
     assert sum_of_all.result() == 45
+
+
+def test_a_slow_network_to_one_worker_holds_up_no_other(cluster):
+    client, _, places = cluster
+    with slow(*places["first"]):
+        # Twelve seconds of its network.
+        read = client.submit(len, client.submit(bytes, 1_500_000, workers="second"), workers="first")
+        far = client.map(inc, range(20), workers="first", pure=False)
+        near = client.map(inc, range(20), workers="second", pure=False)
+        assert client.gather(near) == list(range(1, 21))
+        assert read.status == "pending"
+        assert client.gather(far) == list(range(1, 21)) and read.result() == 1_500_000
+        assert "worker-silent" not in [event["action"] for _, event in client.get_events("all")]
