@@ -1,11 +1,11 @@
-"""Puts figures where people read them: tables between the marks of docs/performance.md, and a plot beside it."""
+"""Puts figures where people read them: tables between the marks of a page of docs/, and a plot beside it."""
 
 import importlib
 
 from figures import median
 from sides import NAMES, REPOSITORY
 
-DOCS = REPOSITORY / "docs/performance.md"
+PAGES = [REPOSITORY / "docs" / name for name in ("performance.md", "reliability.md")]
 PLOT = REPOSITORY / "docs/performance.svg"
 END = "<!-- end -->"
 COLOURS = {"dask": "#f4a261", "mainstay": "#264653"}
@@ -22,14 +22,14 @@ def text_of(topic, results, machine):
 
 
 def write(measured):
-    text = DOCS.read_text()
     for topic, results in measured["topics"].items():
-        before, mark, rest = text.partition(begin(topic))
-        if not mark:
-            raise SystemExit(f"{DOCS} has no place for {topic}: {begin(topic)}")
-        _, _, after = rest.partition(END)
-        text = f"{before}{mark}\n{text_of(topic, results, measured['machine'])}\n{END}{after}"
-    DOCS.write_text(text)
+        pages = [page for page in PAGES if begin(topic) in page.read_text()]
+        if not pages:
+            raise SystemExit(f"no page has a place for {topic}: {begin(topic)}")
+        for page in pages:
+            before, mark, rest = page.read_text().partition(begin(topic))
+            _, _, after = rest.partition(END)
+            page.write_text(f"{before}{mark}\n{text_of(topic, results, measured['machine'])}\n{END}{after}")
     if measured["topics"].get("scheduler"):
         plot(measured["topics"]["scheduler"])
 

@@ -21,7 +21,7 @@ import warnings
 import report
 from process import share_of_others
 
-TOPICS = ("scheduler", "million", "submission", "clients", "workers", "cluster")
+TOPICS = ("scheduler", "million", "submission", "clients", "workers", "faults", "cluster")
 
 
 def say_since(began):
