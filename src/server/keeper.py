@@ -7,7 +7,9 @@ With it, when the connection to Mainstay is lost:
 1. The worker keeps its data, its tasks go on, and it starts what it was told to start. Above its memory threshold
    (`distributed.worker.memory.pause`) it starts nothing, as always.
 2. It tries to connect again, for `mainstay.keeper.grace` (10 minutes; DASK_MAINSTAY__KEEPER__GRACE). Then it closes as stock.
-3. When it is let in, it drops what it has not started, and says what it holds, runs and failed at. Nothing of what it said
+3. It leaves a scheduler whose connection is whole as well, when it finds one of a later epoch at the same address: a scheduler
+   that is stopped, or cut off from all but its workers, does not end its connections, and the Service leads to who took its place.
+4. When it is let in, it drops what it has not started, and says what it holds, runs and failed at. Nothing of what it said
    before counts any more: it is another registration, with a new outbox.
 
 To the scheduler (src/server/keepers.rs has the other side):
@@ -93,6 +95,9 @@ LAST_CONNECT_SECONDS = 3.0
 FIRST_PAUSE_SECONDS = 0.05
 # Short, so that all workers are back soon after a scheduler is.
 LAST_PAUSE_SECONDS = 0.5
+# It is looked for a later scheduler once in so many heartbeats, which are the rarer the more workers there are.
+LOOK_HEARTBEATS = 5
+LOOK_SECONDS = 5.0
 PART_KEYS_MAX = 10_000
 # Data, or a run that a thread is busy with; the others have not started.
 STARTED = {"memory", "executing", "long-running", "error", "cancelled"}
@@ -186,7 +191,11 @@ class Keeper:
         worker = self.worker
         try:
             while True:
-                await worker.handle_stream(comm)
+                looking = asyncio.create_task(self.look_for_a_later_one())
+                try:
+                    await worker.handle_stream(comm)
+                finally:
+                    looking.cancel()
                 if self.epoch is None or worker.status not in ALIVE:
                     break
                 comm = await self.come_back()
@@ -194,6 +203,29 @@ class Keeper:
             logger.error("%s; closing", error)
         finally:
             await worker.close(reason="worker-handle-scheduler-connection-broken")
+
+    async def look_for_a_later_one(self):
+        """Goes to a scheduler of a later epoch if one is found at the address of this one; never ends otherwise."""
+        worker = self.worker
+        while self.epoch is not None:
+            await asyncio.sleep(LOOK_HEARTBEATS * worker.periodic_callbacks["heartbeat"].callback_time / 1000)
+            address = worker.scheduler.address
+            try:
+                epoch = await asyncio.wait_for(self.epoch_at(address), LOOK_SECONDS)
+            except (OSError, asyncio.TimeoutError):
+                # It will be found once it answers.
+                continue
+            if epoch is not None and epoch > self.epoch:
+                return await self.adopt(epoch, address)
+
+    async def epoch_at(self, address):
+        # Not on a comm that is there: that leads to where the stream does.
+        comm = await connect(address, **self.worker.connection_args)
+        try:
+            await comm.write({"op": "identity", "n_workers": 0, "reply": True, "close": True}, serializers=["msgpack"])
+            return (await comm.read(deserializers=["msgpack"])).get("epoch")
+        finally:
+            comm.abort()
 
     async def come_back(self):
         """Registers again, and gives the comm, when the inventory has been sent."""

@@ -284,6 +284,8 @@ impl Namespace {
             ("address", self.identity.address.as_str().into()),
             ("services", Value::map([("dashboard", u64::from(self.identity.http_port).into())])),
             ("started", self.identity.started.into()),
+            // For the keeper.
+            ("epoch", self.identity.epoch.into()),
             ("n_workers", (self.workers.len() as u64).into()),
             ("total_threads", threads.into()),
             ("total_memory", memory.into()),

@@ -6,13 +6,16 @@ Every task leaves a note where it runs: what was finished, or was running, has o
 import asyncio
 import contextlib
 import random
+import socket
+import socketserver
+import threading
 import time
 
 import pytest
 from conformance_tasks import note, runs
 from distributed import Client, wait
 from distributed.core import connect
-from harness import KEEPER, Mainstay, await_condition, served, workers_of
+from harness import KEEPER, Mainstay, await_condition, resume, served, stop, workers_of
 
 PERSISTED = r"^numbers/total: \w+, 1 key"
 MANIFEST = """
@@ -285,6 +288,62 @@ def test_the_last_scheduler_has_a_worker(tmp_path):
             assert not workers_of(client)
             # It is with a later one now.
             assert asyncio.run(call(worker, epoch=between, address=one.address))["status"] == "refused"
+
+
+class Way:
+    """A port that leads to a scheduler, as a Service does: what was connected to one stays with it."""
+
+    def __init__(self, address):
+        self.target = address
+        way = self
+
+        class Connection(socketserver.BaseRequestHandler):
+            def handle(self):
+                host, port = way.target.removeprefix("tcp://").split(":")
+                # Refused where nobody listens.
+                with contextlib.suppress(OSError), socket.create_connection((host, int(port))) as there:
+                    back = threading.Thread(target=way.pass_on, args=(there, self.request))
+                    back.start()
+                    way.pass_on(self.request, there)
+                    back.join()
+
+        self.server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Connection)
+        self.server.daemon_threads = True
+        self.address = f"tcp://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @staticmethod
+    def pass_on(source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_a_later_scheduler_is_found_though_the_former_does_not_end_its_comm(tmp_path):
+    paths = [str(tmp_path / f"note-{index}") for index in range(10)]
+    with served(tmp_path / "one") as one, Way(one.address) as way:
+        one.start_keeping_worker(address=way.address)
+        with Client(one.address) as former:
+            futures = former.map(note, paths, range(10))
+            wait(futures)
+            stop(one.process.pid)
+            try:
+                with served(tmp_path / "other") as other, Client(other.address) as client:
+                    way.target = other.address
+                    client.wait_for_workers(1, timeout=30)
+                    assert client.gather(client.map(note, paths, range(10))) == list(range(10))
+            finally:
+                resume(one.process.pid)
+    assert notes(tmp_path) == once_each(10)
 
 
 def test_much_is_taken_over_in_parts(tmp_path):
