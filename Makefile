@@ -86,6 +86,19 @@ worker-model: venv ## Compare the simulation's worker with the state machine of 
 	for python in $(PYTHON) "$$(dev/prepare venv-$(OLDEST))/bin/python"; do \
 	  SEQUENCES=$(abspath $(CACHE))/sequences.jsonl "$$python" -m pytest -q tests/worker_model; done
 
+# Coverage is what the LLVM of any toolchain can count. What is new is kept below target/.
+FUZZ := frames messages
+FUZZ_SECONDS ?= 3600
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+  -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+.PHONY: fuzz
+fuzz: ## Feed what reads bytes of peers with what nobody has sent yet, for FUZZ_SECONDS each
+	host=$$(rustc -vV | sed -n 's/^host: //p'); RUSTFLAGS="$(FUZZ_FLAGS)" \
+	  $(CARGO) build --quiet --release --manifest-path fuzz/Cargo.toml --target $$host --target-dir target/fuzz; \
+	for target in $(FUZZ); do mkdir -p target/fuzz/corpus/$$target; \
+	  target/fuzz/$$host/release/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=1 -rss_limit_mb=256 \
+	    -artifact_prefix=target/fuzz/$$target- target/fuzz/corpus/$$target fuzz/corpus/$$target; done
+
 .PHONY: envtest
 envtest: ## Test the CRD and the controller against a real API server
 	export MAINSTAY_TEST_KUBECONFIG="$$(dev/cluster --api up)"; trap 'dev/cluster --api down' EXIT; \

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod captures;
+mod corpora;
 mod frames;
+mod hostile;
 mod pickles;
 mod properties;
 mod support;

@@ -5,40 +5,18 @@ use mainstay::dask::{Priority, RunSpec, Serialized, TaskKey, WorkerAddress};
 use mainstay::wire::messages::{ComputeTask, ToWorker};
 use mainstay::wire::opaque::plain_bytes;
 use mainstay::wire::pickle::{Object, PlainError, read_plain};
-use mainstay::wire::{FrameDecoder, Limits, Pickled, Value, encode_batch};
+use mainstay::wire::{Limits, Pickled, Value, encode_batch};
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::test_runner::RngSeed;
 
-use crate::support::{Capture, arrived, captures, read_in_every_way};
+use crate::hostile::{feed, read_in_every_way};
+use crate::support::{Capture, arrived, captures};
 
 /// Always the same cases; `PROPTEST_CASES` asks for more of them.
 fn config(cases: u32) -> ProptestConfig {
     let default = ProptestConfig::default();
     ProptestConfig { cases: cases.max(default.cases), rng_seed: RngSeed::Fixed(7), failure_persistence: None, ..default }
-}
-
-/// Feeds bytes in pieces; the decoder never holds more than it was given.
-fn feed(limits: Limits, bytes: &[u8], piece: usize) {
-    let mut decoder = FrameDecoder::new(limits);
-    let mut fed = 0;
-    for part in bytes.chunks(piece.max(1)) {
-        decoder.buffer().extend_from_slice(part);
-        fed += part.len();
-        loop {
-            match decoder.poll() {
-                Ok(Some(message)) => {
-                    let held: usize = message.frames.iter().map(Bytes::len).sum();
-                    assert!(held <= fed);
-                    read_in_every_way(&message);
-                }
-                Ok(None) => break,
-                Err(_) => return,
-            }
-        }
-        assert!(decoder.buffered() <= fed);
-        assert!(decoder.buffer().capacity() <= 2 * fed + 64);
-    }
 }
 
 /// Cuts, turns and repeats bytes of a capture.

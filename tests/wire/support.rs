@@ -4,9 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use mainstay::wire::messages::rpc::{HeartbeatWorker, RegisterClient, RegisterWorker};
-use mainstay::wire::messages::{FromClient, FromWorker, Request, ToClient, ToWorker};
-use mainstay::wire::{FrameDecoder, FrameError, Handshake, Limits, Message, Value};
+use mainstay::wire::{FrameDecoder, FrameError, Limits, Message};
 
 /// One recorded message.
 pub(crate) struct Capture {
@@ -67,22 +65,4 @@ pub(crate) fn decode_one(bytes: &[u8]) -> Result<Message, FrameError> {
 /// The message that these chunks are when they arrive.
 pub(crate) fn arrived(chunks: Vec<Bytes>) -> Message {
     decode_one(&chunks.concat()).expect("what we write is within limits")
-}
-
-/// Hands a message to everything that reads messages. Whatever it is, nothing may panic.
-pub(crate) fn read_in_every_way(message: &Message) {
-    let _ = Value::decode(message);
-    let _ = Handshake::decode(message);
-    let _ = FromWorker::decode_batch(message);
-    let _ = FromClient::decode_batch(message);
-    let _ = ToWorker::decode_batch(message);
-    let _ = ToClient::decode_batch(message);
-    if let Ok(request) = Request::decode(message.clone()) {
-        let _ = RegisterWorker::read(&request);
-        let _ = RegisterClient::read(&request);
-        let _ = HeartbeatWorker::read(&request);
-        let _ = request.release();
-        let fields = request.fields();
-        let _ = (fields.optional_keys("keys"), fields.by_key("data"), fields.topics(), fields.pickled("function"));
-    }
 }
