@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use x509_parser::x509::X509Version;
 
 use crate::comm::connection::{CommError, SLICES_MAX, fill, remove};
 
@@ -55,6 +56,8 @@ pub enum CredentialsError {
     },
     #[error("there is no certificate in the {what}")]
     Empty { what: &'static str },
+    #[error("our certificate is of X.509 version {0}, but 3 is needed; openssl makes that when it is given extensions, with -extfile")]
+    Version(u32),
     #[error("the certificate and the key cannot be used")]
     Unusable(#[from] rustls::Error),
     #[error("the authorities cannot be used")]
@@ -146,6 +149,7 @@ impl Contexts {
         }
         let roots = Arc::new(roots);
         let chain = certificates(&credentials.certificate, "file of our certificate")?;
+        chain.iter().try_for_each(check_version)?;
         let key = PrivateKeyDer::from_pem_slice(credentials.key.as_bytes())
             .map_err(|source| CredentialsError::Pem { what: "file of our key", source })?;
 
@@ -172,6 +176,15 @@ fn certificates(text: &str, what: &'static str) -> Result<Vec<CertificateDer<'st
         .collect::<Result<_, _>>()
         .map_err(|source| CredentialsError::Pem { what, source })?;
     if certificates.is_empty() { Err(CredentialsError::Empty { what }) } else { Ok(certificates) }
+}
+
+/// `openssl x509 -req` makes certificates of version 1 when it is given no extensions.
+fn check_version(certificate: &CertificateDer<'_>) -> Result<(), CredentialsError> {
+    match x509_parser::parse_x509_certificate(certificate) {
+        Ok((_, parsed)) if parsed.version() != X509Version::V3 => Err(CredentialsError::Version(parsed.version().0 + 1)),
+        // What cannot be parsed is refused by who is to use it.
+        _ => Ok(()),
+    }
 }
 
 /// Believes a worker that has a certificate of the authority, at whatever address it listens.
