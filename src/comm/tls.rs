@@ -56,7 +56,9 @@ pub enum CredentialsError {
     },
     #[error("there is no certificate in the {what}")]
     Empty { what: &'static str },
-    #[error("our certificate is of X.509 version {0}, but 3 is needed; openssl makes that when it is given extensions, with -extfile")]
+    #[error(
+        "our certificate is of X.509 version {0}, but 3 is needed; openssl makes that when it is given extensions, with -extfile"
+    )]
     Version(u32),
     #[error("the certificate and the key cannot be used")]
     Unusable(#[from] rustls::Error),

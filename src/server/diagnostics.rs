@@ -171,7 +171,7 @@ impl Namespace {
             described.push(("processing".into(), keys_value(&self.engine.processing(id))));
             (worker.address.as_str().into(), without(Value::Map(described)))
         });
-        Value::map([
+        with_plain_keys(Value::map([
             ("type", "Scheduler".into()),
             ("id", self.identity.id.as_str().into()),
             ("address", self.identity.address.as_str().into()),
@@ -182,7 +182,7 @@ impl Namespace {
             ("tasks", Value::Map(tasks)),
             ("task_counter", (self.engine.tasks_known() as u64).into()),
             ("events", self.topics.events(None)),
-        ])
+        ]))
     }
 
     fn worker_versions(&self) -> Value {
@@ -278,6 +278,25 @@ fn merge_to(profiles: Vec<Value>, depth: usize) -> Value {
     ])
 }
 
+/// The value with keys of maps that a file can have, as `distributed.utils.recursive_to_dict` makes them: metrics and events
+/// have tuples for keys, which nothing reads back.
+fn with_plain_keys(value: Value) -> Value {
+    match value {
+        Value::Map(entries) => {
+            Value::Map(entries.into_iter().map(|(key, value)| (plain_key(key), with_plain_keys(value))).collect())
+        }
+        Value::Array(elements) => Value::Array(elements.into_iter().map(with_plain_keys).collect()),
+        other => other,
+    }
+}
+
+fn plain_key(key: Value) -> Value {
+    match key {
+        Value::Array(_) | Value::Map(_) | Value::Set(_) => format!("{key:?}").into(),
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,5 +318,13 @@ mod tests {
         let a = profile("a", 3, vec![profile("b", 1, Vec::new())]);
         assert_eq!(merge(vec![one, other]), profile("root", 7, vec![a, profile("c", 3, Vec::new())]));
         assert_eq!(merge(Vec::new()), empty_profile());
+    }
+
+    #[test]
+    fn keys_that_no_file_can_have_become_text() {
+        let key = Value::Array(vec!["execute".into(), Value::Nil]);
+        let described = Value::map([("metrics", Value::Map(vec![(key, 2_u64.into()), (1_u64.into(), Value::Nil)]))]);
+        let texts = Value::Map(vec![("[\"execute\", nil]".into(), 2_u64.into()), (1_u64.into(), Value::Nil)]);
+        assert_eq!(with_plain_keys(described), Value::map([("metrics", texts)]));
     }
 }
