@@ -165,10 +165,15 @@ impl Leases {
             while let Some(mut lease) = self.ours(namespace) {
                 let spec = lease.spec.get_or_insert_default();
                 (spec.holder_identity, spec.renew_time) = (None, None);
-                if let Err(error) = self.replace(namespace, lease).await {
-                    // A renewal may have been on its way: then it is seen soon.
-                    debug!(namespace, error = %chain(&error), "failed to give a Lease back; trying again");
-                    sleep(RELEASE_PAUSE).await;
+                match self.replace(namespace, lease).await {
+                    Ok(()) => break,
+                    // A renewal was on its way: it is seen soon.
+                    Err(LeaseError::Write(kube::Error::Api(status))) if status.code == 409 => sleep(RELEASE_PAUSE).await,
+                    // Whoever comes next waits until its time is over.
+                    Err(error) => {
+                        warn!(namespace, error = %chain(&error), "failed to give a Lease back");
+                        break;
+                    }
                 }
             }
         }))
