@@ -19,7 +19,7 @@ from stories import Story  # noqa: E402
 
 LABEL = "mainstay.dev/made-by=e2e"
 # These go last: they change the installation, or look back at the others.
-LAST = ["test_operator_restart", "test_named_namespaces", "test_afterwards"]
+LAST = ["test_operator_restart", "test_several_operators", "test_named_namespaces", "test_afterwards"]
 
 
 def pytest_collection_modifyitems(items):

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 
-from kubectl import ROOT, await_condition
+from kubectl import ROOT, Refused, await_condition
 
 HELM = os.environ.get("HELM", str(ROOT / ".cache" / "bin" / "helm"))
 NAMESPACE = "mainstay-system"
@@ -29,6 +29,33 @@ class Operator:
         pods = self.kubectl.items("pods", "--selector=app.kubernetes.io/component=operator")
         running = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"] and pod["status"]["phase"] == "Running"]
         return running[0]["metadata"]["name"] if len(running) == 1 else None
+
+    def pods(self):
+        """The names of its pods that are ready."""
+        pods = self.kubectl.items("pods", "--selector=app.kubernetes.io/component=operator")
+        is_ready = [{"type": "Ready", "status": "True"}]
+        ready = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"] and is_ready == [
+            {"type": condition["type"], "status": condition["status"]}
+            for condition in pod["status"].get("conditions", []) if condition["type"] == "Ready"]]
+        return [pod["metadata"]["name"] for pod in ready]
+
+    def await_pods(self, count):
+        await_condition(f"{count} pods of the operator that are ready", lambda: len(self.pods()) == count, 60)
+
+    def scale(self, count):
+        """As `replicaCount` does."""
+        self.earlier_logs += [self._logs_of(pod) for pod in self.pods()] if count == 1 else []
+        self.helm("upgrade", RELEASE, ROOT / "charts" / "mainstay", "--reuse-values", "--set", f"replicaCount={count}")
+        self.await_pods(count)
+        await_condition("the other pods to go", lambda: len(self.kubectl.items(
+            "pods", "--selector=app.kubernetes.io/component=operator")) == count, 60)
+
+    def metrics(self, pod):
+        """What a pod tells a collector of metrics; nothing while it is starting."""
+        try:
+            return self.kubectl("get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8080/proxy/metrics")
+        except Refused:
+            return ""
 
     def await_ready(self):
         """Waits for the pod that is there when the tests begin, and notes when it was made."""
