@@ -135,6 +135,10 @@ chart-test: helm venv ## Test what Helm makes of the chart
 e2e: install venv ## Tell the stories of tests/e2e on a real cluster: MAINSTAY_TEST_KUBECONFIG, or this checkout's
 	$(PYTHON) -m pytest -q --durations=0 --durations-min=5 tests/e2e $(E2E)
 
+.PHONY: chaos
+chaos: install venv ## Kill operator and workers at random under load, stock Dask beside: minutes; CHAOS has flags, such as --rounds=10 --docs
+	$(PYTHON) tests/chaos/run.py $(CHAOS)
+
 ##@ Measure
 
 # ONLY=scheduler,workers takes these topics of bench/run.py alone; BENCH has more of its flags, such as --docs.

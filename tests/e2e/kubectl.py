@@ -44,11 +44,17 @@ class Kubectl:
         # Raises
         `Refused` with the text of its error.
         """
-        command = [KUBECTL, f"--kubeconfig={self.kubeconfig}", f"--namespace={self.namespace}", *map(str, words)]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(self._command(words), input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
         if done.returncode:
             raise Refused(f"kubectl {' '.join(map(str, words))}: {done.stderr.strip()}{done.stdout.strip()}")
         return done.stdout
+
+    def start(self, *words):
+        """Starts kubectl, and returns the process with its input and output as text."""
+        return subprocess.Popen(self._command(words), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def _command(self, words):
+        return [KUBECTL, f"--kubeconfig={self.kubeconfig}", f"--namespace={self.namespace}", *map(str, words)]
 
     def json(self, *words):
         return json.loads(self(*words, "--output=json"))
