@@ -14,14 +14,14 @@ def block(block_info=None):
 
 blocks = da.map_blocks(block, chunks=((10,) * 8,), dtype="u8")
 """
-# Takes more memory than its container may have, the first time.
+# Takes more memory than its container may have, the first time; what is in /scratch outlives the container.
 HOG = """\
 import os, dask
 
 @dask.delayed
 def hog():
     try:
-        os.mkdir("/tmp/hogged")
+        os.mkdir("/scratch/hogged")
     except FileExistsError:
         return "done"
     return len(bytearray(os.urandom(1024) * (2 << 20)))
@@ -36,7 +36,7 @@ def patient_workers(replicas):
     deployment = workers("workers", replicas=replicas, nthreads=1)
     pod = deployment["spec"]["template"]["spec"]
     pod["terminationGracePeriodSeconds"] = 60
-    pod["containers"][0]["lifecycle"] = {"preStop": {"sleep": {"seconds": 50}}}
+    pod["containers"][0]["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", "50"]}}}
     return deployment
 
 
@@ -80,7 +80,10 @@ def test_copies_outlive_a_pod_that_is_killed(with_temp_namespace):
 def test_a_worker_that_is_killed_for_its_memory_is_named_with_the_reason(with_temp_namespace):
     story = with_temp_namespace
     deployment = workers("workers", nthreads=1, flags=["--memory-limit=0"])
-    deployment["spec"]["template"]["spec"]["containers"][0]["resources"] = {"limits": {"memory": "512Mi"}}
+    template = deployment["spec"]["template"]["spec"]
+    template["volumes"].append({"name": "scratch", "emptyDir": {}})
+    template["containers"][0]["volumeMounts"].append({"name": "scratch", "mountPath": "/scratch"})
+    template["containers"][0]["resources"] = {"limits": {"memory": "512Mi"}}
     story.apply(deployment, collection("hog", HOG, ["hogged"]))
     [pod] = story.await_pods("workers")
     story.await_ready("hog")

@@ -100,7 +100,7 @@ ATTACKS = dedent("""
             results["code on the scheduler"] = str(error)[:100]
     import urllib.request
     metrics = urllib.request.urlopen(f"http://{operator_http}/metrics", timeout=10).read().decode()
-    results["names of tasks in metrics"] = "held" in metrics
+    results["names of tasks in metrics"] = '"held"' in metrics
     results["a token of the API server"] = __import__("os").path.exists("/var/run/secrets/kubernetes.io")
     print("answer:", json.dumps(results))
 """)
