@@ -46,6 +46,13 @@ def shared(tmp_path_factory):
 
 
 @pytest.fixture
+def mainstay(tmp_path):
+    """A scheduler of the test's own."""
+    with served(tmp_path / "run") as mainstay:
+        yield mainstay
+
+
+@pytest.fixture
 def client(shared):
     """A Client of the shared scheduler; nothing may be left on the workers once it has gone."""
     with Client(shared.address) as client:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from conformance_tasks import pass_on, runs, spread
 from distributed import Client, wait
-from harness import Mainstay, await_condition, resume, served, stop, workers_of
+from harness import Mainstay, await_condition, resume, stop, workers_of
 
 ROWS = 2_000
 
@@ -165,12 +165,6 @@ def test_a_shuffle_that_nobody_wants_any_more_is_dropped(client, table, frame, t
 
 
 # ---- workers come and go -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def mainstay(tmp_path):
-    with served(tmp_path / "run") as mainstay:
-        yield mainstay
 
 
 @pytest.fixture

@@ -5,13 +5,7 @@ import time
 import pytest
 from conformance_tasks import hold, inc, note, runs, total
 from distributed import Client, wait
-from harness import await_condition, resume, served, stop, workers_of
-
-
-@pytest.fixture
-def mainstay(tmp_path):
-    with served(tmp_path / "run") as mainstay:
-        yield mainstay
+from harness import await_condition, resume, stop, workers_of
 
 
 @pytest.fixture

@@ -13,12 +13,6 @@ from harness import await_condition, served, workers_of
 
 
 @pytest.fixture
-def mainstay(tmp_path):
-    with served(tmp_path / "run") as mainstay:
-        yield mainstay
-
-
-@pytest.fixture
 def client(mainstay):
     with Client(mainstay.address) as client:
         yield client

@@ -25,6 +25,26 @@ def collection(name, source=None, collections=None, **spec):
     }
 
 
+NOTED = """\
+import time
+from dask import delayed
+
+def part(index, seconds):
+    with open("/tmp/parts", "a") as parts:
+        print(index, file=parts)
+    time.sleep(seconds)
+    return index
+
+parts = [delayed(part)(index, params["seconds"]) for index in range(params["count"])]
+total = delayed(sum)(parts)
+"""
+
+
+def noted(count, seconds):
+    """A collection whose parts each leave a line on the disk of their worker; its keys are others each time that its graph is made."""
+    return collection("noted", NOTED, ["parts", "total"], parameters={"count": count, "seconds": seconds})
+
+
 def worker_pod(labels=(), flags=(), annotations=(), image=WORKER_IMAGE, keeper=False, **pod):
     """The template of a pod that runs the stock `dask worker`, with the keeper or not. `pod` goes into its spec."""
     preload = [{"name": "DASK_DISTRIBUTED__WORKER__PRELOAD", "value": "/mainstay/keeper.py"}] if keeper else []

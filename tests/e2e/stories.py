@@ -74,6 +74,16 @@ class Story:
             return [message for kind, why, message in self.events(name) if (kind, why) == (type_, reason)]
         return await_condition(f"the Event {type_} {reason} of {name}", find, 15)[0]
 
+    def noted_parts(self, pods):
+        """Which parts of a `noted` collection were run on these pods, each as often as it was."""
+        read = [self.kubectl("exec", pod, "--", "sh", "-c", "cat /tmp/parts 2> /dev/null || true") for pod in pods]
+        return sorted(int(index) for index in "".join(read).split())
+
+    def container_restarts(self, pods):
+        """How often each container of these pods was started again."""
+        statuses = [self.kubectl.json("get", "pod", pod)["status"]["containerStatuses"] for pod in pods]
+        return [status["restartCount"] for of_pod in statuses for status in of_pod]
+
     def run_client(self, script, answer="answer", seconds=120):
         """Runs a script with an unmodified `client` in a pod, and returns what it calls `answer`."""
         text = f"{CONNECT}{script}\nprint('answer:', json.dumps({answer}))\n"

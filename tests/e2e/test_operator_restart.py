@@ -1,7 +1,7 @@
 """The operator's pod goes away and another comes: nobody has to do anything."""
 
 from kubectl import await_condition
-from objects import collection, workers
+from objects import collection, noted, workers
 
 SQUARES = "import dask.array as da\nsquares = da.arange(params['count'], chunks=10) ** 2\n"
 # Fails every other time that it runs; the count is on the disk of its worker.
@@ -82,35 +82,15 @@ def test_collections_come_back_after_the_operator(with_temp_namespace, operator)
     assert operator.restarts() == 0
 
 
-# Each part leaves a line on the disk of its worker; the keys are others each time that the graph is made.
-NOTED = """\
-import time
-from dask import delayed
-
-def part(index):
-    with open("/tmp/parts", "a") as parts:
-        print(index, file=parts)
-    time.sleep(0.05)
-    return index
-
-parts = [delayed(part)(index) for index in range(400)]
-total = delayed(sum)(parts)
-"""
-
-
 def test_nothing_is_computed_again_where_workers_keep(with_temp_namespace, operator):
     story = with_temp_namespace
-    story.apply(workers("workers", replicas=2, keeper=True), collection("noted", NOTED, ["parts", "total"]))
+    story.apply(workers("workers", replicas=2, keeper=True), noted(count=400, seconds=0.05))
     pods = story.await_pods("workers", 2)
 
-    def parts():
-        read = [story.kubectl("exec", pod, "--", "sh", "-c", "cat /tmp/parts 2> /dev/null || true") for pod in pods]
-        return sorted(int(index) for index in "".join(read).split())
-
-    await_condition("the first parts", lambda: len(parts()) > 40)
+    await_condition("the first parts", lambda: len(story.noted_parts(pods)) > 40)
     # An upgrade, and what no pod is asked about: both in the middle of the work.
     operator.replace(lambda pod: operator.kubectl("delete", "pod", pod, "--wait=false"))
-    await_condition("more parts", lambda: len(parts()) > 200)
+    await_condition("more parts", lambda: len(story.noted_parts(pods)) > 200)
     operator.replace(lambda pod: operator.kubectl("delete", "pod", pod, "--grace-period=0", "--force"))
     story.await_ready("noted")
     assert story.run_client("answer = client.get_dataset('noted/total').compute()") == sum(range(400))
@@ -120,6 +100,5 @@ def test_nothing_is_computed_again_where_workers_keep(with_temp_namespace, opera
         lambda: story.run_client("answer = 'noted/total' in client.list_datasets()"))
     assert story.run_client("answer = client.get_dataset('noted/total').compute()") == sum(range(400))
     story.await_ready("noted")
-    assert parts() == list(range(400))
-    restarts = [status["restartCount"] for pod in pods for status in story.kubectl.json("get", "pod", pod)["status"]["containerStatuses"]]
-    assert restarts == [0, 0]
+    assert story.noted_parts(pods) == list(range(400))
+    assert story.container_restarts(pods) == [0, 0]

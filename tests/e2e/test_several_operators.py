@@ -9,23 +9,7 @@ from pathlib import Path
 
 import pytest
 from kubectl import await_condition
-from objects import collection, workers
-
-# Each part leaves a line on the disk of its worker; the keys are others each time that the graph is made.
-NOTED = """\
-import time
-from dask import delayed
-
-def part(index):
-    with open("/tmp/parts", "a") as parts:
-        print(index, file=parts)
-    time.sleep(0.2)
-    return index
-
-parts = [delayed(part)(index) for index in range(1200)]
-total = delayed(sum)(parts)
-"""
-
+from objects import noted, workers
 
 def holder(story):
     """The pod that has the namespace's Lease, and by which epoch."""
@@ -48,12 +32,8 @@ def process_of(pod):
 def test_a_namespace_is_handed_over_and_taken_over(with_temp_namespace, operator):
     story = with_temp_namespace
     operator.scale(2)
-    story.apply(workers("workers", replicas=2, keeper=True), collection("noted", NOTED, ["parts", "total"]))
+    story.apply(workers("workers", replicas=2, keeper=True), noted(count=1200, seconds=0.2))
     pods = story.await_pods("workers", 2)
-
-    def parts():
-        read = [story.kubectl("exec", pod, "--", "sh", "-c", "cat /tmp/parts 2> /dev/null || true") for pod in pods]
-        return sorted(int(index) for index in "".join(read).split())
 
     def check(happening, what, seconds):
         """Has another epoch begin, in time, and then tasks be told to workers by it."""
@@ -65,7 +45,7 @@ def test_a_namespace_is_handed_over_and_taken_over(with_temp_namespace, operator
         works = re.compile(f'mainstay_tasks{{namespace="{story.kubectl.namespace}",state="processing"}} [1-9]')
         await_condition(f"work after {what}", lambda: works.search(operator.metrics(after[0])), 30)
 
-    await_condition("the first parts", lambda: len(parts()) > 40)
+    await_condition("the first parts", lambda: len(story.noted_parts(pods)) > 40)
     # kubectl takes a second or two of it.
     check(lambda pod: operator.kubectl("delete", "pod", pod, "--wait=false"), "its end", 5)
     operator.await_pods(2)
@@ -74,12 +54,11 @@ def test_a_namespace_is_handed_over_and_taken_over(with_temp_namespace, operator
     stopped = process_of(holder(story)[0])
     try:
         check(lambda pod: os.kill(stopped, signal.SIGSTOP), "a stop", 20)
-        await_condition("workers with the other", lambda: len(parts()) > 400, 60)
+        await_condition("workers with the other", lambda: len(story.noted_parts(pods)) > 400, 60)
     finally:
         os.kill(stopped, signal.SIGCONT)
     story.await_ready("noted", 180)
     assert story.run_client("answer = client.get_dataset('noted/total').compute()") == sum(range(1200))
-    assert parts() == list(range(1200))
-    restarts = [status["restartCount"] for pod in pods for status in story.kubectl.json("get", "pod", pod)["status"]["containerStatuses"]]
-    assert restarts == [0, 0]
+    assert story.noted_parts(pods) == list(range(1200))
+    assert story.container_restarts(pods) == [0, 0]
     operator.scale(1)
