@@ -1,13 +1,14 @@
 //! Mainstay keeps Dask collections in cluster memory, as a Kubernetes resource says.
 //!
-//! `dask`, `engine`, `shuffle`, `wire` and `coordination` decide and encode without I/O and compile without the feature `operator`;
-//! the other modules connect them to sockets, to Kubernetes and to people. ARCHITECTURE.md has the map.
+//! `dask`, `engine`, `shuffle`, `wire`, `translate` and `coordination` decide and encode without I/O and compile without the feature
+//! `operator`; the other modules connect them to sockets, to Kubernetes and to people. ARCHITECTURE.md has the map.
 
 pub mod coordination;
 pub mod dask;
 pub mod engine;
 pub mod error;
 pub mod shuffle;
+pub mod translate;
 pub mod wire;
 
 #[cfg(feature = "operator")]

@@ -15,10 +15,11 @@ const MODULES: &[(&str, &[&str])] = &[
     ("engine", &["dask"]),
     ("shuffle", &["dask"]),
     ("wire", &["dask"]),
+    ("translate", &["dask", "engine", "wire"]),
     ("coordination", &["dask", "engine", "wire"]),
     ("api", &[]),
     ("comm", &["dask", "wire"]),
-    ("server", &["dask", "engine", "shuffle", "wire", "coordination", "comm"]),
+    ("server", &["dask", "engine", "shuffle", "wire", "translate", "coordination", "comm"]),
     ("pods", &["api", "dask"]),
     ("controller", &["api", "dask", "engine", "server", "pods"]),
     ("telemetry", &["dask", "engine", "server"]),
@@ -31,7 +32,7 @@ const MODULES: &[(&str, &[&str])] = &[
 const FOR_ALL: &[&str] = &["error"];
 
 /// Modules that decide and encode without I/O.
-const CORE: &[&str] = &["dask", "engine", "shuffle", "wire", "coordination"];
+const CORE: &[&str] = &["dask", "engine", "shuffle", "wire", "translate", "coordination"];
 
 /// What the core may not name, because it would do I/O, read a clock or start threads.
 const NOT_IN_CORE: &[&str] = &[

@@ -22,6 +22,8 @@ pub use timedelta::{TimedeltaError, parse_timedelta};
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 /// Where a worker listens, as it states it: `tcp://10.0.0.7:40001`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerAddress(Arc<str>);
@@ -57,6 +59,16 @@ impl fmt::Display for WorkerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// A result in a worker's memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldKey {
+    pub key: TaskKey,
+    pub nbytes: u64,
+    pub type_pickle: Bytes,
+    /// It is an actor, and lives there.
+    pub is_actor: bool,
 }
 
 /// The name a Client gives itself: `Client-6b3f…`.

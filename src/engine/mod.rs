@@ -73,8 +73,8 @@ pub use placement::{LeastLoaded, Locality, POLICIES, Placement};
 pub use progress::{CountsByPrefix, Progress};
 pub use requirements::{Amount, AmountError, LabelExpression, Operator, Requirements, Resources, WorkerSelector};
 pub use stimulus::{
-    ClientId, CollectionId, Exception, Failure, HeldKey, Inventory, Millis, Past, RunId, StartedRun, Stimulus, WorkerId,
-    WorkerProfile, WorkerStatus,
+    ClientId, CollectionId, Exception, Failure, Inventory, Millis, Past, RunId, StartedRun, Stimulus, WorkerId, WorkerProfile,
+    WorkerStatus,
 };
 pub use story::{STORY_ENTRIES_MAX, Stats, StoryEntry};
 pub use summary::{

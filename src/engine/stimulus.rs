@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::dask::{Serialized, TaskKey, WorkerAddress};
+use crate::dask::{HeldKey, Serialized, TaskKey, WorkerAddress};
 use crate::engine::task_table::TaskId;
 use crate::engine::{Graph, Requirements, Resources, WorkerSelector};
 
@@ -114,16 +114,6 @@ pub struct Inventory {
     pub held: Vec<HeldKey>,
     pub runs: Vec<StartedRun>,
     pub failures: Vec<(TaskKey, RunId, Failure)>,
-}
-
-/// A result in memory.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HeldKey {
-    pub key: TaskKey,
-    pub nbytes: u64,
-    pub type_pickle: Bytes,
-    /// It is an actor, and lives there.
-    pub is_actor: bool,
 }
 
 /// A run that was started and has not ended.

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::engine::{Exception, Instruction, RunId, Stimulus};
+use crate::engine::{Exception, Instruction, Stimulus};
 use crate::server::namespace::Namespace;
-use crate::wire::messages::{ToClient, ToWorker};
+use crate::translate;
+use crate::wire::messages::ToClient;
 use crate::wire::pickle::Object;
 use crate::wire::value::Value;
 
@@ -16,27 +17,6 @@ impl Namespace {
                 if let Some(task) = self.engine.compute_task(run_id) {
                     self.workers.tell_run(worker, task);
                 }
-            }
-            Instruction::FreeKeys { worker, keys } => {
-                self.workers.tell(worker, &ToWorker::FreeKeys { keys, stimulus_id: "mainstay-free-keys".to_owned() });
-            }
-            Instruction::AcquireReplicas { worker, replicas } => {
-                self.workers
-                    .tell(worker, &ToWorker::AcquireReplicas { replicas, stimulus_id: "mainstay-acquire-replicas".to_owned() });
-            }
-            Instruction::RemoveReplicas { worker, keys } => {
-                self.workers.tell(worker, &ToWorker::RemoveReplicas { keys, stimulus_id: "mainstay-remove-replicas".to_owned() });
-            }
-            Instruction::StealRequest { worker, key, run_id } => {
-                self.workers.tell(worker, &ToWorker::StealRequest { key, stimulus_id: steal_request_id(run_id) });
-            }
-            Instruction::RefreshWhoHas { worker, who_has } => {
-                self.workers
-                    .tell(worker, &ToWorker::RefreshWhoHas { who_has, stimulus_id: "mainstay-refresh-who-has".to_owned() });
-            }
-            Instruction::RemoveWorker { worker, gone } => {
-                self.workers
-                    .tell(worker, &ToWorker::RemoveWorker { worker: gone, stimulus_id: "mainstay-remove-worker".to_owned() });
             }
             Instruction::KeyInMemory { client, key, type_pickle } => {
                 if self.clients.is_fire_and_forget(client) {
@@ -66,18 +46,13 @@ impl Namespace {
             Instruction::ShuffleOver { barrier } => self.on_shuffle_over(&barrier),
             Instruction::CollectionChanged { collection } => self.on_collection_changed(collection),
             Instruction::CollectionReleased { collection } => self.on_collection_released(collection),
+            other => {
+                if let Some((worker, message)) = translate::to_worker(other) {
+                    self.workers.tell(worker, &message);
+                }
+            }
         }
     }
-}
-
-/// Says which run is asked for: the answer repeats it.
-fn steal_request_id(run_id: RunId) -> String {
-    format!("mainstay-steal-request-{}", run_id.0)
-}
-
-/// The run that a steal request was about, from its answer.
-pub(crate) fn run_of_steal_request(stimulus_id: &str) -> Option<RunId> {
-    stimulus_id.rsplit('-').next()?.parse().ok().map(RunId)
 }
 
 /// An exception and a traceback as Clients take them.

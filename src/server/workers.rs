@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::comm::Outbox;
 use crate::dask::WorkerAddress;
-use crate::engine::{Amount, ComputeTask, Resources, Stimulus, WorkerId, WorkerProfile, WorkerStatus};
+use crate::engine::{ComputeTask, Resources, Stimulus, WorkerId, WorkerProfile, WorkerStatus};
 use crate::server::admission::{End, Facts, Verdict};
 use crate::server::builder::{Builder, Presence};
 use crate::server::certificates;
@@ -23,9 +23,10 @@ use crate::server::memory_samples::MemoryReadings;
 use crate::server::namespace::Namespace;
 use crate::server::plugins::Host;
 use crate::server::versions::mismatches;
+use crate::translate;
 use crate::wire::encode::Batch;
+use crate::wire::messages::ToWorker;
 use crate::wire::messages::rpc::{self, HeartbeatWorker, Keeper, RegisterWorker};
-use crate::wire::messages::{ComputeTaskView, ToWorker};
 use crate::wire::value::Value;
 
 /// A registered worker that sends no heartbeat for this long is given up, as in Dask (`distributed.scheduler.worker-ttl`).
@@ -156,21 +157,7 @@ impl Workers {
         let annotations = Value::Map(annotations);
         // Running them takes a worker longer than most of what else it does about a task.
         let imports = task.run_spec().imports().filter(|imports| entry.imported.insert(Arc::clone(imports)));
-        // A name that the worker did not declare itself would make it exit; the engine counts those alone.
-        let is_taken = |(name, amount): &(&str, Amount)| !amount.is_zero() && !entry.declared.get(name).is_zero();
-        entry.batch.push(&ComputeTaskView {
-            key: task.key(),
-            run_id: task.run_id().0,
-            dependencies: task.dependencies().map(|each| (each.key(), each.nbytes(), each.holders())),
-            priority: task.priority(),
-            run_spec: task.run_spec(),
-            imports: imports.map(AsRef::as_ref),
-            resource_restrictions: task.resources().iter().filter(is_taken).map(|(name, amount)| (name, amount.as_f64())),
-            actor: task.is_actor(),
-            annotations: &annotations,
-            span_id: None,
-            stimulus_id: "mainstay-compute-task",
-        });
+        entry.batch.push(&translate::compute_task(task, imports.map(AsRef::as_ref), &entry.declared, &annotations));
     }
 
     /// Makes a worker exit, after what was said before.
@@ -277,21 +264,6 @@ pub(crate) fn resources_value(resources: &Resources) -> Value {
     Value::Map(resources.iter().map(|(name, amount)| (name.into(), amount.as_f64().into())).collect())
 }
 
-/// The amounts that a worker declares; what is no amount is left out.
-pub(crate) fn declared(resources: &[(String, f64)]) -> Resources {
-    Resources(resources.iter().filter_map(|(name, amount)| Some((name.clone(), Amount::from_f64(*amount).ok()?))).collect())
-}
-
-pub(crate) fn status(text: &str) -> WorkerStatus {
-    match text {
-        "running" => WorkerStatus::Running,
-        "paused" => WorkerStatus::Paused,
-        "closing_gracefully" => WorkerStatus::ClosingGracefully,
-        "init" | "created" => WorkerStatus::Init,
-        _ => WorkerStatus::Closing,
-    }
-}
-
 impl Namespace {
     /// Takes a worker in; `None` when it is refused.
     pub(crate) fn on_worker_registers(&mut self, arrival: Arrival) -> Option<WorkerId> {
@@ -348,7 +320,7 @@ impl Namespace {
             services: registration.services,
             metrics: registration.metrics,
             memory,
-            declared: declared(&resources),
+            declared: translate::declared(&resources),
             imported: BTreeSet::new(),
             facts,
             peer,
@@ -366,7 +338,7 @@ impl Namespace {
             keeps,
         };
         let profile = worker.profile();
-        let first_status = status(&worker.status);
+        let first_status = translate::status(&worker.status);
         self.workers.entries.insert(id, worker);
         self.workers.by_address.insert(address, id);
         self.stimulate(Stimulus::WorkerJoined { worker: id, profile });
@@ -490,7 +462,7 @@ impl Namespace {
 
     pub(crate) fn set_resources(&mut self, worker: WorkerId, resources: &[(String, f64)]) {
         let Some(entry) = self.workers.entries.get_mut(&worker) else { return };
-        entry.declared = declared(resources);
+        entry.declared = translate::declared(resources);
         let WorkerProfile { labels, resources, builder, .. } = entry.profile();
         self.stimulate(Stimulus::WorkerChanged { worker, labels, resources, builder });
     }

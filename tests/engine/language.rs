@@ -35,10 +35,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use mainstay::dask::{RunSpec, Serialized, TaskKey, WorkerAddress};
+use mainstay::dask::{HeldKey, RunSpec, Serialized, TaskKey, WorkerAddress};
 use mainstay::engine::{
-    Amount, Annotations, ClientId, CollectionId, Config, Engine, Exception, Failure, Graph, GraphTask, HeldKey, Instruction,
-    Inventory, Millis, Override, Overrides, Past, Requirements, Resources, RunId, StartedRun, Stimulus, WorkerId, WorkerProfile,
+    Amount, Annotations, ClientId, CollectionId, Config, Engine, Exception, Failure, Graph, GraphTask, Instruction, Inventory,
+    Millis, Override, Overrides, Past, Requirements, Resources, RunId, StartedRun, Stimulus, WorkerId, WorkerProfile,
     WorkerSelector, WorkerStatus,
 };
 

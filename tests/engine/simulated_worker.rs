@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use mainstay::dask::{Priority, TaskKey, WorkerAddress};
+use mainstay::dask::{HeldKey, Priority, TaskKey, WorkerAddress};
 use mainstay::engine::{
-    ComputeTask, HeldKey, Instruction, Inventory, Resources, RunId, StartedRun, Stimulus, WorkerId, WorkerProfile, WorkerStatus,
+    ComputeTask, Instruction, Inventory, Resources, RunId, StartedRun, Stimulus, WorkerId, WorkerProfile, WorkerStatus,
 };
 
 use crate::language::failure;

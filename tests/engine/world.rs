@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use mainstay::dask::{TaskKey, WorkerAddress};
+use mainstay::dask::{HeldKey, TaskKey, WorkerAddress};
 use mainstay::engine::{
-    ClientId, CollectionId, Config, Engine, Graph, HeldKey, Instruction, Inventory, Millis, POLICIES, Past, ReplicaSummary,
-    Requirements, Resources, RunId, Stimulus, Summary, WorkerId, WorkerProfile, WorkerSelector, WorkerStatus,
+    ClientId, CollectionId, Config, Engine, Graph, Instruction, Inventory, Millis, POLICIES, Past, ReplicaSummary, Requirements,
+    Resources, RunId, Stimulus, Summary, WorkerId, WorkerProfile, WorkerSelector, WorkerStatus,
 };
 
 use crate::draw::{Draw, KEYS, amount, graph, key, place, requirements};

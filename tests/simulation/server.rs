@@ -1,17 +1,19 @@
 //! The scheduler of the namespace: an engine, and between it and the links the same messages as in the real server.
 //!
-//! Mirrors `server/worker_messages.rs`, `carry_out.rs` and `clients.rs`, without their sockets.
+//! Mirrors `server/worker_messages.rs`, `carry_out.rs` and `clients.rs`, without their sockets; what they translate, it has
+//! translated as they do.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use mainstay::dask::TaskKey;
 use mainstay::engine::{
-    ClientId, CollectionId, Config, Engine, Exception, Failure, Instruction, Millis, RunId, Stimulus, WorkerId, WorkerProfile,
+    ClientId, CollectionId, Config, Engine, Exception, Instruction, Millis, RunId, Stimulus, WorkerId, WorkerProfile,
     WorkerStatus,
 };
+use mainstay::translate;
 use mainstay::wire::encode::Batch;
-use mainstay::wire::messages::{ComputeTaskView, FromClient, FromWorker, ToClient, ToWorker};
+use mainstay::wire::messages::{FromClient, FromWorker, ToClient};
 use mainstay::wire::value::Value;
 
 use crate::codec::{framed, joined};
@@ -191,52 +193,22 @@ impl Server {
     fn on_worker_message(&mut self, worker: WorkerId, message: FromWorker) {
         let Some(entry) = self.workers.get_mut(&worker) else { return };
         entry.last_seen = self.now;
-        let stimulus = match message {
-            FromWorker::TaskFinished(done) => Stimulus::TaskFinished {
-                worker,
-                key: done.key,
-                run_id: RunId(done.run_id),
-                nbytes: done.nbytes,
-                type_pickle: done.type_pickle,
-                compute_ms: done.compute_seconds.map(|seconds| seconds * 1e3),
-            },
-            FromWorker::TaskErred(erred) => {
-                let failure = Failure {
-                    exception: Exception::Raised { exception: erred.exception, traceback: erred.traceback },
-                    exception_text: erred.exception_text,
-                    traceback_text: erred.traceback_text,
-                };
-                Stimulus::TaskErred { worker, key: erred.key, run_id: RunId(erred.run_id), failure }
-            }
-            FromWorker::Reschedule { key } => Stimulus::Reschedule { worker, key },
-            FromWorker::LongRunning { key, run_id, compute_duration } => {
-                Stimulus::LongRunning { worker, key, run_id: RunId(run_id), compute_ms: compute_duration.map(|s| s * 1e3) }
-            }
-            FromWorker::ReleaseWorkerData { key } => Stimulus::ReleaseWorkerData { worker, key },
-            FromWorker::AddKeys { keys } => Stimulus::AddKeys { worker, keys },
-            FromWorker::RequestRefreshWhoHas { keys } => Stimulus::RequestRefreshWhoHas { worker, keys },
-            FromWorker::StealResponse { key, state, stimulus_id } => {
-                let run_id = stimulus_id.rsplit('-').next().and_then(|run| run.parse().ok()).map_or(RunId(0), RunId);
-                Stimulus::StealResponse { worker, key, run_id, state }
-            }
+        match message {
             FromWorker::WorkerStatusChange { status } => {
-                let status = match &*status {
-                    "running" => WorkerStatus::Running,
-                    "paused" => WorkerStatus::Paused,
-                    "closing_gracefully" => WorkerStatus::ClosingGracefully,
-                    _ => WorkerStatus::Closing,
-                };
+                let status = translate::status(&status);
                 entry.is_leaving = matches!(status, WorkerStatus::Closing | WorkerStatus::ClosingGracefully);
                 self.stimulate(Stimulus::WorkerStatusChanged { worker, status });
-                return self.start_lowering();
+                self.start_lowering();
             }
             FromWorker::CloseStream => {
                 entry.is_leaving = true;
-                return self.on_worker_gone(worker);
+                self.on_worker_gone(worker);
             }
-            other => panic!("no worker here says {other:?}"),
-        };
-        self.hear(stimulus);
+            said => {
+                let stimulus = translate::stimulus(worker, said).expect("what workers here say is a stimulus");
+                self.hear(stimulus);
+            }
+        }
     }
 
     pub(crate) fn on_heartbeat(&mut self, profile: &WorkerProfile, executing: Vec<TaskKey>) {
@@ -318,25 +290,8 @@ impl Server {
     }
 
     fn carry_out(&mut self, instruction: Instruction) {
-        let id = || "mainstay".to_owned();
         match instruction {
             Instruction::ComputeTask { worker, run_id } => self.tell_run(worker, run_id),
-            Instruction::FreeKeys { worker, keys } => self.tell(worker, &ToWorker::FreeKeys { keys, stimulus_id: id() }),
-            Instruction::AcquireReplicas { worker, replicas } => {
-                self.tell(worker, &ToWorker::AcquireReplicas { replicas, stimulus_id: id() });
-            }
-            Instruction::RemoveReplicas { worker, keys } => {
-                self.tell(worker, &ToWorker::RemoveReplicas { keys, stimulus_id: id() });
-            }
-            Instruction::StealRequest { worker, key, run_id } => {
-                self.tell(worker, &ToWorker::StealRequest { key, stimulus_id: format!("steal-{}", run_id.0) });
-            }
-            Instruction::RefreshWhoHas { worker, who_has } => {
-                self.tell(worker, &ToWorker::RefreshWhoHas { who_has, stimulus_id: id() });
-            }
-            Instruction::RemoveWorker { worker, gone } => {
-                self.tell(worker, &ToWorker::RemoveWorker { worker: gone, stimulus_id: id() });
-            }
             Instruction::KeyInMemory { client, key, type_pickle } => {
                 self.tell_client(client, &ToClient::KeyInMemory { key, type_pickle: Some(type_pickle) });
             }
@@ -355,13 +310,13 @@ impl Server {
             Instruction::TaskRetried { client, key } => self.tell_client(client, &ToClient::TaskRetried { key }),
             Instruction::CollectionReleased { collection } => self.released.push(collection),
             Instruction::CollectionChanged { .. } | Instruction::ShuffleOver { .. } => {}
-        }
-    }
-
-    /// One that has just gone is not told.
-    fn tell(&mut self, worker: WorkerId, message: &ToWorker) {
-        if let Some(entry) = self.workers.get_mut(&worker) {
-            entry.batch.push(message);
+            other => {
+                let (worker, message) = translate::to_worker(other).expect("all others are for workers");
+                // One that has just gone is not told.
+                if let Some(entry) = self.workers.get_mut(&worker) {
+                    entry.batch.push(&message);
+                }
+            }
         }
     }
 
@@ -369,19 +324,7 @@ impl Server {
         let Some(task) = self.engine.compute_task(run_id) else { return };
         let Some(entry) = self.workers.get_mut(&worker) else { return };
         let annotations = Value::Map(Vec::new());
-        entry.batch.push(&ComputeTaskView {
-            key: task.key(),
-            run_id: task.run_id().0,
-            dependencies: task.dependencies().map(|each| (each.key(), each.nbytes(), each.holders())),
-            priority: task.priority(),
-            run_spec: task.run_spec(),
-            imports: None,
-            resource_restrictions: task.resources().iter().map(|(name, amount)| (name, amount.as_f64())),
-            actor: task.is_actor(),
-            annotations: &annotations,
-            span_id: None,
-            stimulus_id: "mainstay-compute-task",
-        });
+        entry.batch.push(&translate::compute_task(task, None, &entry.profile.resources, &annotations));
     }
 
     fn tell_client(&mut self, client: ClientId, message: &ToClient) {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::{head, named_keys};
-use crate::dask::TaskKey;
+use crate::dask::{HeldKey, TaskKey};
 use crate::wire::document::{DocumentError, Fields};
 use crate::wire::encode::Encoder;
 use crate::wire::value::Value;
@@ -20,16 +20,6 @@ pub const INVENTORY_KEYS_MAX: usize = 10_000;
 pub struct Inventory {
     pub held: Vec<HeldKey>,
     pub runs: Vec<StartedRun>,
-}
-
-/// A result in memory.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HeldKey {
-    pub key: TaskKey,
-    pub nbytes: u64,
-    pub type_pickle: Bytes,
-    /// It is an actor, and lives on this worker.
-    pub is_actor: bool,
 }
 
 /// A run that was started and has not ended.
@@ -64,9 +54,13 @@ impl Inventory {
             elements.ok_or_else(wrong)?.iter().map(number).collect::<Result<Vec<u64>, _>>()
         };
         let (nbytes, types) = (numbers("nbytes", &nbytes)?, numbers("types", &types)?);
-        let pickle = |place: u64| match type_pickles.as_elements().and_then(|pickles| pickles.get(usize::try_from(place).ok()?)) {
-            Some(Value::Binary(pickle)) => Ok(Bytes::copy_from_slice(pickle)),
-            _ => Err(fields.wrong_kind("types", "places in `type_pickles`", "different number")),
+        // Copied once each, so that they do not keep the whole message.
+        let copied =
+            |pickle: &Value| if let Value::Binary(pickle) = pickle { Some(Bytes::copy_from_slice(pickle)) } else { None };
+        let type_pickles: Vec<Option<Bytes>> = type_pickles.as_elements().unwrap_or_default().iter().map(copied).collect();
+        let pickle = |place: u64| {
+            let pickle = usize::try_from(place).ok().and_then(|place| type_pickles.get(place)?.clone());
+            pickle.ok_or_else(|| fields.wrong_kind("types", "places in `type_pickles`", "different number"))
         };
         let held = keys.into_iter().zip(nbytes).zip(types).map(|((key, nbytes), place)| {
             let is_actor = actors.contains(&key);

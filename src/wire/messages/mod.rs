@@ -16,7 +16,7 @@ pub mod to_worker;
 pub use compute_task::{ComputeTask, ComputeTaskView};
 pub use from_client::{FromClient, UpdateGraph};
 pub use from_worker::{FromWorker, TaskErred};
-pub use inventory::{HeldKey, Inventory, StartedRun};
+pub use inventory::{Inventory, StartedRun};
 pub use rpc::{Ask, Request};
 pub use task_finished::TaskFinished;
 pub use to_client::ToClient;
