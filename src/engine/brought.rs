@@ -227,9 +227,7 @@ impl Engine {
     fn adopt_run(&mut self, id: TaskId) -> bool {
         let key = self.tasks[id].key.clone();
         let Some(remains) = self.brought.keys.get_mut(&key) else { return false };
-        if remains.runs.is_empty()
-            || self.tasks[id].dependents.to_list().iter().chain(&self.tasks[id].dependencies).any(|other| self.is_barrier(*other))
-        {
+        if remains.runs.is_empty() || self.tasks[id].dependencies.iter().any(|input| self.is_barrier(*input)) {
             return false;
         }
         // What it reads is where it runs.
@@ -333,7 +331,9 @@ impl Engine {
 
     /// An old run whose key nobody has asked for has given a result; whether it was that.
     pub(super) fn brought_run_finished(&mut self, worker: WorkerId, key: &TaskKey, run_id: RunId, outcome: &Outcome) -> bool {
-        let Some(()) = self.take_old_run(worker, key, run_id) else { return false };
+        if !self.take_old_run(worker, key, run_id) {
+            return false;
+        }
         let value_type = self.types.intern(&outcome.type_pickle);
         let is_actor = self.tasks.id(key).is_some_and(|id| self.tasks[id].actor);
         let replica = Replica { worker, nbytes: outcome.nbytes.min(NBYTES_MAX), value_type, is_actor };
@@ -343,22 +343,18 @@ impl Engine {
 
     /// The same for one that failed.
     pub(super) fn brought_run_failed(&mut self, worker: WorkerId, key: &TaskKey, run_id: RunId, failure: &Failure) -> bool {
-        let Some(()) = self.take_old_run(worker, key, run_id) else { return false };
+        if !self.take_old_run(worker, key, run_id) {
+            return false;
+        }
         self.bring(key.clone(), |remains| remains.failures.push((worker, run_id, failure.clone())));
         true
     }
 
     /// The same for one that gave its thread back.
     pub(super) fn brought_run_seceded(&mut self, worker_id: WorkerId, key: &TaskKey, run_id: RunId) -> bool {
-        let mut found = None;
-        if let Some(remains) = self.brought.keys.get_mut(key) {
-            let is_it = |run: &&mut OldRun| run.worker == worker_id && run.run_id == run_id;
-            if let Some(run) = remains.runs.iter_mut().find(is_it) {
-                run.seceded = true;
-                found = Some(run.resources.clone());
-            }
-        }
-        let Some(resources) = found else { return false };
+        let Some((runs, place)) = self.old_run(worker_id, key, run_id) else { return false };
+        runs[place].seceded = true;
+        let resources = runs[place].resources.clone();
         let worker = &mut self.workers[&worker_id];
         worker.run_ended(run_id);
         worker.linger_on(key.clone(), run_id, resources, false);
@@ -366,12 +362,16 @@ impl Engine {
         true
     }
 
-    fn take_old_run(&mut self, worker: WorkerId, key: &TaskKey, run_id: RunId) -> Option<()> {
-        let remains = self.brought.keys.get_mut(key)?;
-        let place = remains.runs.iter().position(|run| run.worker == worker && run.run_id == run_id)?;
-        // Something else takes its place at once.
-        remains.runs.remove(place);
-        Some(())
+    /// Whether there was such a run. Something else takes its place at once.
+    fn take_old_run(&mut self, worker: WorkerId, key: &TaskKey, run_id: RunId) -> bool {
+        self.old_run(worker, key, run_id).map(|(runs, place)| runs.remove(place)).is_some()
+    }
+
+    /// The runs that are left of a key, and where one of them is.
+    fn old_run(&mut self, worker: WorkerId, key: &TaskKey, run_id: RunId) -> Option<(&mut SmallVec<[OldRun; 1]>, usize)> {
+        let runs = &mut self.brought.keys.get_mut(key)?.runs;
+        let place = runs.iter().position(|run| run.worker == worker && run.run_id == run_id)?;
+        Some((runs, place))
     }
 
     /// A worker has dropped what it brought of a key, or has gone with all that it brought.
@@ -387,7 +387,7 @@ impl Engine {
 
     /// A barrier or a transfer.
     fn is_inner_to_shuffle(&self, id: TaskId) -> bool {
-        self.is_barrier(id) || self.tasks[id].dependents.to_list().iter().any(|dependent| self.is_barrier(*dependent))
+        self.is_barrier(id) || self.tasks[id].dependents.iter().any(|dependent| self.is_barrier(dependent))
     }
 
     fn is_barrier(&self, id: TaskId) -> bool {

@@ -27,11 +27,16 @@ impl Dependents {
         }
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = TaskId> {
+        let (few, many) = match self {
+            Self::Few(few) => (few.as_slice(), None),
+            Self::Many(many) => (&[][..], Some(many)),
+        };
+        few.iter().copied().chain(many.into_iter().flat_map(|many| many.iter()))
+    }
+
     pub(super) fn first(&self) -> Option<TaskId> {
-        match self {
-            Self::Few(few) => few.first().copied(),
-            Self::Many(many) => many.iter().next(),
-        }
+        self.iter().next()
     }
 
     /// Adds one, unless it was added last as well: a task may name what it reads twice. Whether it is new.
@@ -65,10 +70,7 @@ impl Dependents {
 
     /// A copy, to be gone through while tasks change.
     pub(super) fn to_list(&self) -> SmallVec<[TaskId; 8]> {
-        match self {
-            Self::Few(few) => few.as_slice().into(),
-            Self::Many(many) => many.iter().collect(),
-        }
+        self.iter().collect()
     }
 }
 

@@ -49,7 +49,7 @@ impl Engine {
         let step = self.next_step(id).filter(|step| *step != Step::Forget || !unforgotten.contains(id));
         assert_eq!(step, None, "no step is left: {}", story());
         let dependencies = || task.dependencies.iter().map(|dependency| &self.tasks[*dependency]);
-        let dependents = || task.dependents.to_list().into_iter().map(|dependent| &self.tasks[dependent]);
+        let dependents = || task.dependents.iter().map(|dependent| &self.tasks[dependent]);
         let missing = dependencies().filter(|dependency| !dependency.is_within_reach()).count();
         assert_eq!(task.missing as usize, missing, "missing: {}", story());
         let failed = dependencies().filter(|dependency| dependency.blame().is_some()).count();
@@ -72,8 +72,7 @@ impl Engine {
     /// Each edge is known at both ends, once.
     fn check_edges(&self) {
         let down = |(id, task): (TaskId, &Task)| task.dependencies.iter().map(move |other| (*other, id)).collect::<Vec<_>>();
-        let up =
-            |(id, task): (TaskId, &Task)| task.dependents.to_list().into_iter().map(move |other| (id, other)).collect::<Vec<_>>();
+        let up = |(id, task): (TaskId, &Task)| task.dependents.iter().map(move |other| (id, other)).collect::<Vec<_>>();
         let mut downwards: Vec<(TaskId, TaskId)> = self.tasks.iter().flat_map(down).collect();
         let mut upwards: Vec<(TaskId, TaskId)> = self.tasks.iter().flat_map(up).collect();
         downwards.sort_unstable();

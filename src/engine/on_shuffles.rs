@@ -80,8 +80,7 @@ impl Engine {
     /// The workers that may run all outputs of a shuffle; if there are none, those that may run its barrier.
     pub fn workers_for_shuffle(&self, barrier: &TaskKey) -> Vec<WorkerId> {
         let Some(barrier) = self.tasks.id(barrier).map(|id| &self.tasks[id]) else { return Vec::new() };
-        let mut requirements: Vec<_> =
-            barrier.dependents.to_list().into_iter().map(|output| self.tasks[output].requirement).collect();
+        let mut requirements: Vec<_> = barrier.dependents.iter().map(|output| self.tasks[output].requirement).collect();
         requirements.sort_unstable();
         requirements.dedup();
         let may_run_all = |worker: &WorkerId| {
@@ -96,8 +95,8 @@ impl Engine {
     pub fn needed_beside(&self, key: &TaskKey) -> Vec<TaskKey> {
         let Some(id) = self.tasks.id(key) else { return Vec::new() };
         let mut beside: Vec<TaskId> = Vec::new();
-        for dependent in &self.tasks[id].dependents.to_list() {
-            beside.extend(self.tasks[*dependent].dependencies.iter().filter(|other| **other != id));
+        for dependent in self.tasks[id].dependents.iter() {
+            beside.extend(self.tasks[dependent].dependencies.iter().filter(|other| **other != id));
         }
         beside.sort_unstable();
         beside.dedup();

@@ -28,10 +28,8 @@ pub struct WorkerView<'a> {
     pub id: WorkerId,
     pub profile: &'a WorkerProfile,
     pub status: WorkerStatus,
-    /// Nothing was heard of it for too long.
-    pub is_silent: bool,
-    /// Its pod or node is going.
-    pub is_leaving: bool,
+    /// It runs tasks at all: it does not only make graphs, is heard of, and will stay.
+    pub takes_tasks: bool,
     /// The sum of the results that it holds.
     pub nbytes: u64,
     /// What its process takes, by its own account.
@@ -377,8 +375,7 @@ fn view(id: WorkerId, worker: &Worker) -> WorkerView<'_> {
         id,
         profile: &worker.profile,
         status: worker.status,
-        is_silent: worker.is_silent(),
-        is_leaving: worker.is_leaving,
+        takes_tasks: worker.takes_tasks(),
         nbytes: worker.nbytes,
         memory: worker.memory,
         processing: worker.processing.len(),

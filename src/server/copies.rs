@@ -9,7 +9,7 @@ use futures::future::join_all;
 
 use crate::comm::Pool;
 use crate::dask::{TaskKey, WorkerAddress};
-use crate::engine::{Stimulus, WorkerId, WorkerStatus, WorkerView};
+use crate::engine::{Stimulus, WorkerId};
 use crate::server::event::Event;
 use crate::server::namespace::Namespace;
 use crate::server::rebalance::Rebalancing;
@@ -45,10 +45,7 @@ pub(crate) enum Errand {
 impl Namespace {
     /// Workers that take copies.
     pub(crate) fn takers(&self) -> Vec<WorkerId> {
-        let takes = |worker: &WorkerView<'_>| {
-            worker.status == WorkerStatus::Running && !worker.profile.builder && !worker.is_silent && !worker.is_leaving
-        };
-        self.engine.workers().filter(takes).map(|worker| worker.id).collect()
+        self.engine.workers().filter(|worker| worker.takes_tasks).map(|worker| worker.id).collect()
     }
 
     pub(crate) fn source(&self, key: TaskKey) -> Source {
