@@ -173,7 +173,8 @@ impl Claim {
     }
 
     /// What to do. `epoch_of_now` is a number that grows with time, from which epochs count on where no Lease is left that knows more.
-    pub(super) fn next(&self, seen: &Sighting, company: Company, epoch_of_now: u64, now: Boottime) -> Action {
+    /// `company` is asked for only where a Lease is free to be taken.
+    pub(super) fn next(&self, seen: &Sighting, company: impl FnOnce() -> Company, epoch_of_now: u64, now: Boottime) -> Action {
         let holder = seen.record.as_ref().and_then(|record| record.holder.as_deref());
         let is_mine = holder.is_some_and(|holder| holder == self.me.holder());
         let over = seen.record.as_ref().map(|record| record.version);
@@ -185,7 +186,7 @@ impl Claim {
                     // Also what was taken without our knowing.
                     Some(holder) if is_mine || self.me.follows(holder) => now,
                     Some(_) => seen.since + DURATION,
-                    None => seen.since + company.reserve(),
+                    None => seen.since + company().reserve(),
                 };
                 let last = seen.record.as_ref().map_or(0, |record| record.epoch);
                 (free_at, Write { over, epoch: epoch_of_now.max(last.saturating_add(1)), takes: true })

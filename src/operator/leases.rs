@@ -111,7 +111,7 @@ impl Leases {
             let sighting = sightings.borrow_and_update().clone();
             let now = Boottime::now();
             let action = match &sighting {
-                Some(seen) => claim.next(seen, self.company(), server::epoch_of_now(), now),
+                Some(seen) => claim.next(seen, || self.company(), server::epoch_of_now(), now),
                 None => Action::Wait { until: Boottime::MAX },
             };
             match action {

@@ -34,7 +34,7 @@ fn holding() -> Claim {
 }
 
 fn next(claim: &Claim, seen: &Sighting, now: u64) -> Action {
-    claim.next(seen, Company::default(), EPOCH, at(now))
+    claim.next(seen, Company::default, EPOCH, at(now))
 }
 
 fn take(over: Option<u64>, epoch: u64) -> Action {
@@ -74,7 +74,7 @@ fn what_to_do_follows_from_the_lease_and_the_time() {
 #[test]
 fn who_has_much_leaves_the_next_to_others_for_a_moment() {
     let company = Company { mine: 3, is_shared: true };
-    let reserved = |company: Company| claim().next(&none(100), company, EPOCH, at(100));
+    let reserved = |company: Company| claim().next(&none(100), || company, EPOCH, at(100));
     assert_eq!(reserved(company), Action::Wait { until: at(100) + Duration::from_millis(300) });
     assert_eq!(reserved(Company { mine: 500, ..company }), wait(101));
     assert_eq!(reserved(Company { is_shared: false, ..company }), take(None, EPOCH), "there is nobody to leave it to");
@@ -210,7 +210,7 @@ proptest! {
                 } else {
                     operator.sighting.see(stored.clone(), now);
                 }
-                match operator.claim.next(&operator.sighting, Company::default(), 1, now) {
+                match operator.claim.next(&operator.sighting, Company::default, 1, now) {
                     Action::Wait { .. } => {}
                     Action::Lose => operator.claim.lose(),
                     Action::Write(write) => {
