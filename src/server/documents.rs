@@ -70,8 +70,11 @@ impl Documents {
         lost
     }
 
-    fn count_at(&self, worker: WorkerId) -> usize {
-        self.holders.values().filter(|holders| holders.contains(&worker)).count()
+    /// How many each worker has, of those that have some.
+    fn counts(&self) -> BTreeMap<WorkerId, usize> {
+        let mut counts = BTreeMap::new();
+        self.holders.values().flatten().for_each(|holder| *counts.entry(*holder).or_default() += 1);
+        counts
     }
 }
 
@@ -127,7 +130,9 @@ impl Namespace {
     fn keepers_without(&self, name: &str) -> Vec<(WorkerId, WorkerAddress)> {
         let holders: BTreeSet<WorkerId> = self.documents.holders(name).collect();
         let others = self.workers.iter().filter(|(id, worker)| worker.keeps && !worker.is_leaving && !holders.contains(id));
-        let mut others: Vec<_> = others.map(|(id, worker)| (self.documents.count_at(id), id, worker.address.clone())).collect();
+        let counts = self.documents.counts();
+        let count_at = |id| counts.get(&id).copied().unwrap_or_default();
+        let mut others: Vec<_> = others.map(|(id, worker)| (count_at(id), id, worker.address.clone())).collect();
         others.sort_unstable_by_key(|(count, id, _)| (*count, *id));
         others.into_iter().take(COPIES.saturating_sub(holders.len())).map(|(_, id, address)| (id, address)).collect()
     }

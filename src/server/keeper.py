@@ -12,7 +12,7 @@ With it, when the connection to Mainstay is lost:
 4. When it is let in, it drops what it has not started, and says what it holds, runs and failed at. Nothing of what it said
    before counts any more: it is another registration, with a new outbox.
 
-To the scheduler (src/server/keepers.rs has the other side):
+To the scheduler (src/server/reunion.rs and documents.rs are the other side):
     register-worker     `extra` has mainstay {keeps, why, epoch}: whether it keeps, else why not, and whom it comes from;
                         its answer has `epoch`, which grows with each scheduler: an older one is not gone back to
     mainstay-inventory  on the stream, before all else, in parts of `PART_KEYS_MAX` keys:
@@ -396,7 +396,6 @@ class Keeper:
         self.worker.batched_stream.abort()
         self.called.set()
         return {"status": "OK", "epoch": epoch}
-
 
     async def keep(self, name, document):
         """The RPC `mainstay-keep`."""

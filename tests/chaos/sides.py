@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 
 from kubectl import Refused, await_condition  # noqa: E402
-from objects import WORKER_IMAGE, client_pod, collection, worker_pod  # noqa: E402
+from objects import client_pod, collection, worker_pod  # noqa: E402
 from operator_pod import Operator  # noqa: E402
 from stories import Story  # noqa: E402
 
@@ -189,7 +189,7 @@ class Stock(Side):
             pod["spec"]["containers"][0].update(args=["dask", *command], env=pod["spec"]["containers"][0]["env"][:1], volumeMounts=[])
             pod["metadata"]["labels"] = {}
             return pod
-        scheduler = stock(worker_pod(image=WORKER_IMAGE), "scheduler", "--no-dashboard")
+        scheduler = stock(worker_pod(), "scheduler", "--no-dashboard")
         worker = stock(worker_pod(), "worker", "tcp://scheduler:8786", "--nthreads", str(THREADS), "--no-nanny", "--no-dashboard")
         service = {
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": "scheduler"},
