@@ -35,7 +35,7 @@ use tokio::sync::{broadcast, watch};
 pub use apply::Servers;
 pub use error::Error;
 pub use reconcile::reconcile;
-pub use run::{Changes, NamespaceChange, run};
+pub use run::{Changes, NamespaceChange, run, scopes};
 
 use crate::api::PersistedCollection;
 use crate::pods::SharedIndex;

@@ -53,10 +53,14 @@ pub(super) enum Trigger {
     Namespace(NamespaceChange),
 }
 
+/// What is watched: each of these namespaces by itself; all together where none is named.
+pub fn scopes(namespaces: &[String]) -> Vec<Option<String>> {
+    if namespaces.is_empty() { vec![None] } else { namespaces.iter().cloned().map(Some).collect() }
+}
+
 /// Runs until `Context::end`. `namespaces` are those to watch; none means all.
 pub async fn run(context: Arc<Context>, namespaces: Vec<String>, changes: Changes) {
-    let scopes: Vec<Option<String>> = if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
-    let watches = join_all(scopes.into_iter().map(|scope| run_scope(Arc::clone(&context), scope)));
+    let watches = join_all(scopes(&namespaces).into_iter().map(|scope| run_scope(Arc::clone(&context), scope)));
     // When nobody tells of changes any more, the operator is ending as well.
     tokio::select! {
         _ = watches => {}

@@ -56,22 +56,27 @@ pub async fn run(args: OperatorArgs) -> Result<()> {
 
     let index = SharedIndex::default();
     let (pods_changed, pod_changes) = mpsc::unbounded_channel();
-    let mut watches = watch_pods(&client, &args.namespaces, &index, &pods_changed);
+    let leases = Arc::new(Leases::new(client.clone(), Identity::new(args.pod_name.clone(), random_number())));
+    let scopes = controller::scopes(&args.namespaces);
+    // They end with this set.
+    let mut watches = JoinSet::new();
+    for scope in scopes.iter().cloned() {
+        watches.spawn(pods::watch::run(client.clone(), scope.clone(), Arc::clone(&index), pods_changed.clone()));
+        let leases = Arc::clone(&leases);
+        watches.spawn(async move { leases.watch(scope).await });
+    }
     if args.watch_nodes {
         watches.spawn(pods::watch::run_nodes(client.clone(), Arc::clone(&index), pods_changed.clone()));
     }
-    let leases = Arc::new(Leases::new(client.clone(), Identity::new(args.pod_name.clone(), random_number())));
-    let _watches_of_leases = watch_leases(&leases, &args.namespaces);
     let (reports, reported) = mpsc::unbounded_channel();
     let (changed, namespaces) = mpsc::unbounded_channel();
     let context = Arc::new(controller::Context::new(client.clone(), args.pod_name.clone(), servers.clone(), Arc::clone(&index)));
     let controlling = controller::run(Arc::clone(&context), args.namespaces.clone(), Changes { reports: reported, namespaces });
-    let scopes = args.namespaces.len().max(1);
     let namespaces = Arc::new(Namespaces { client, args, index, leases: Arc::clone(&leases), servers, reports, changed });
     let serving = Arc::clone(&namespaces).run(pod_changes);
     // One that is ready can take over at once.
     let watching = async {
-        tokio::join!(context.listed(scopes), leases.listed(scopes));
+        tokio::join!(context.listed(scopes.len()), leases.listed(scopes.len()));
         health.set_ready();
         std::future::pending().await
     };
@@ -102,29 +107,6 @@ pub async fn run(args: OperatorArgs) -> Result<()> {
             result
         }
     }
-}
-
-/// Watches pods; ends with the set that it returns.
-fn watch_pods(
-    client: &Client,
-    namespaces: &[String],
-    index: &SharedIndex,
-    changed: &mpsc::UnboundedSender<String>,
-) -> JoinSet<()> {
-    let all = namespaces.is_empty().then_some(None);
-    let scopes = namespaces.iter().cloned().map(Some).chain(all);
-    scopes.map(|scope| pods::watch::run(client.clone(), scope, Arc::clone(index), changed.clone())).collect()
-}
-
-/// Watches Leases; ends with the set that it returns.
-fn watch_leases(leases: &Arc<Leases>, namespaces: &[String]) -> JoinSet<()> {
-    let all = namespaces.is_empty().then_some(None);
-    let scopes = namespaces.iter().cloned().map(Some).chain(all);
-    let watch = |scope| {
-        let leases = Arc::clone(leases);
-        async move { leases.watch(scope).await }
-    };
-    scopes.map(watch).collect()
 }
 
 /// One that no other process has.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{Node, Pod, Taint};
+use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, PodStatus, Taint};
 
 /// Taints of nodes that are about to go. Those that only say what a node is, such as a spot instance, are not among them.
 const ENDING_TAINTS: [&str; 10] = [
@@ -47,9 +47,14 @@ pub(super) fn of_pod(pod: &Pod) -> Option<Departure> {
     if pod.metadata.deletion_timestamp.is_some() {
         return Some(Departure::Terminating);
     }
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let target = conditions.into_iter().find(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True");
-    target.map(|condition| Departure::Disrupted(condition.reason.clone().unwrap_or_else(|| "DisruptionTarget".to_owned())))
+    let condition = pod.status.as_ref().and_then(disruption)?;
+    Some(Departure::Disrupted(condition.reason.clone().unwrap_or_else(|| condition.type_.clone())))
+}
+
+/// The condition that says that a pod will be ended, or was, for something else's sake.
+pub(super) fn disruption(status: &PodStatus) -> Option<&PodCondition> {
+    let is_target = |condition: &&PodCondition| condition.type_ == "DisruptionTarget" && condition.status == "True";
+    status.conditions.iter().flatten().find(is_target)
 }
 
 /// What a node says of all its pods.

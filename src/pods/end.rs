@@ -1,6 +1,8 @@
 //! How a pod, or its container, came to its end.
 
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodCondition, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
+
+use super::departure::disruption;
 
 const OOM_KILLED: &str = "OOMKilled";
 
@@ -37,8 +39,7 @@ fn of_status(status: &PodStatus) -> Option<End> {
 }
 
 fn of_disruption(status: &PodStatus) -> Option<End> {
-    let target = |condition: &&PodCondition| condition.type_ == "DisruptionTarget" && condition.status == "True";
-    let condition = status.conditions.iter().flatten().find(target)?;
+    let condition = disruption(status)?;
     let reason = match condition.reason.as_deref().unwrap_or_default() {
         "PreemptionByScheduler" => "Preempted",
         "EvictionByEvictionAPI" | "TerminationByKubelet" => "Evicted",
