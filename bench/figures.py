@@ -2,6 +2,8 @@
 
 import statistics
 
+END = "<!-- end -->"
+
 
 def median(runs, figure):
     return statistics.median(run[figure] for run in runs)
@@ -23,6 +25,12 @@ def compare(pairs, figure, shown, more_is_better=False):
 def table(head, rows):
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
+
+
+def put(page, mark, text):
+    """Puts a text into a page, between a mark and the end that follows it, in the place of what is there."""
+    before, mark, rest = page.read_text().partition(mark)
+    page.write_text(f"{before}{mark}\n{text}\n{END}{rest.partition(END)[2]}")
 
 
 def quantile(values, share):

@@ -2,12 +2,11 @@
 
 import importlib
 
-from figures import median
+from figures import median, put
 from sides import NAMES, REPOSITORY
 
 PAGES = [REPOSITORY / "docs" / name for name in ("performance.md", "reliability.md")]
 PLOT = REPOSITORY / "docs/performance.svg"
-END = "<!-- end -->"
 COLOURS = {"dask": "#f4a261", "mainstay": "#264653"}
 LABELS = {"dask": "stock dask scheduler", "mainstay": "Mainstay"}
 
@@ -27,9 +26,7 @@ def write(measured):
         if not pages:
             raise SystemExit(f"no page has a place for {topic}: {begin(topic)}")
         for page in pages:
-            before, mark, rest = page.read_text().partition(begin(topic))
-            _, _, after = rest.partition(END)
-            page.write_text(f"{before}{mark}\n{text_of(topic, results, measured['machine'])}\n{END}{after}")
+            put(page, begin(topic), text_of(topic, results, measured["machine"]))
     if measured["topics"].get("scheduler"):
         plot(measured["topics"]["scheduler"])
 

@@ -17,9 +17,12 @@ from pathlib import Path
 import sides
 from kubectl import Kubectl, await_condition
 
+sys.path.append(str(sides.ROOT / "bench"))
+
+from figures import put, table  # noqa: E402
+
 DOCS = sides.ROOT / "docs" / "reliability.md"
 MARK = "<!-- by tests/chaos/run.py -->"
-END = "<!-- end -->"
 KINDS = {"the scheduler": ["scheduler"], "a worker": ["worker"], "both": ["scheduler", "worker"]}
 
 
@@ -65,21 +68,13 @@ def play(side, job, kills, tally):
     return f"{result == expected and 'right' or f'wrong: {result}'}, handed in again {again} times, {sum(runs)} runs, held: {held == expected}"
 
 
-def table(tallies):
-    lines = [
-        "| killed while the job runs | with | rounds | right results | nobody had to do anything | runs of a task, median and most | s until the result, median | results still there after the scheduler was killed once more |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for (kind, title), tally in tallies.items():
-        runs = f"{statistics.median(tally.runs):.2f}, {max(tally.runs):.2f}"
-        lines.append(f"| {kind} | {title} | {tally.rounds} | {tally.right} | {tally.by_itself} | {runs} | {statistics.median(tally.seconds):.0f} | {tally.held} |")
-    return "\n".join(lines)
-
-
-def write_docs(text):
-    before, _, rest = DOCS.read_text().partition(MARK)
-    after = rest.partition(END)[2]
-    DOCS.write_text(f"{before}{MARK}\n{text}\n{END}{after}")
+def show(tallies):
+    head = ["killed while the job runs", "with", "rounds", "right results", "nobody had to do anything", "runs of a task, median and most",
+            "s until the result, median", "results still there after the scheduler was killed once more"]
+    return table(head, [
+        [kind, title, tally.rounds, tally.right, tally.by_itself, f"{statistics.median(tally.runs):.2f}, {max(tally.runs):.2f}",
+         f"{statistics.median(tally.seconds):.0f}", tally.held]
+        for (kind, title), tally in tallies.items()])
 
 
 def main():
@@ -103,10 +98,10 @@ def main():
     finally:
         for side in both:
             side.close()
-    text = table(tallies)
+    text = show(tallies)
     print(text)
     if args.docs:
-        write_docs(f"{text}\n\nSeed {args.seed}; {sides.TASKS} tasks of {sides.TASK_SECONDS} s, {sides.WORKERS} workers with {sides.THREADS} threads.")
+        put(DOCS, MARK, f"{text}\n\nSeed {args.seed}; {sides.TASKS} tasks of {sides.TASK_SECONDS} s, {sides.WORKERS} workers with {sides.THREADS} threads.")
     ours = [tally for (_, title), tally in tallies.items() if title == sides.Mainstay.title]
     sys.exit(any(tally.right < tally.rounds or tally.by_itself < tally.rounds or tally.held < tally.rounds for tally in ours))
 
