@@ -92,6 +92,10 @@ impl Engine {
             return;
         }
         let takers: Vec<WorkerId> = self.workers.iter().filter(|(_, worker)| worker.takes_tasks()).map(|(id, _)| *id).collect();
+        // Until one of them has fetched what it fetches, looking at results leads nowhere.
+        if !takers.is_empty() && takers.iter().all(|taker| is_full(&self.workers[taker])) {
+            return;
+        }
         let mut orders = Orders::new();
         for _ in 0..LOOKS_MAX.min(self.to_copy.len()) {
             let Some(id) = self.to_copy.pop_front() else { break };
@@ -220,4 +224,9 @@ fn in_transit(worker: &Worker) -> u64 {
 fn has_room(worker: &Worker, task: &Task) -> bool {
     let fits = worker.copying.is_empty() || in_transit(worker) + task.nbytes() <= NBYTES_A_WORKER_MAX;
     worker.copying.len() < COPIES_A_WORKER_MAX && fits
+}
+
+/// Whether it has room for no copy, however small.
+fn is_full(worker: &Worker) -> bool {
+    worker.copying.len() >= COPIES_A_WORKER_MAX || in_transit(worker) > NBYTES_A_WORKER_MAX
 }
